@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::bench::{BenchError, BenchFlags, BenchFlagsError, bench};
 use crate::client::{Client, ClientError};
 use crate::commands::{
-    Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, List, Promote, Put, Remove, Scan, Status,
-    Transfer,
+    Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Promote, Put, Remove, Scan,
+    Status, Transfer, Txn,
 };
 use crate::exit::Exit;
 use crate::interrupt;
@@ -63,6 +63,8 @@ enum Command {
     Get(Remote<Get>),
     Delete(Remote<Delete>),
     Cas(Remote<Cas>),
+    Incr(Remote<Incr>),
+    Txn(Remote<Txn>),
     Scan(Remote<Scan>),
     Status(Remote<Status>),
     Transfer(Remote<Transfer>),
@@ -179,6 +181,8 @@ impl CommandLine {
             Command::Get(remote) => remote.run()?,
             Command::Delete(remote) => remote.run()?,
             Command::Cas(remote) => remote.run()?,
+            Command::Incr(remote) => remote.run()?,
+            Command::Txn(remote) => remote.run()?,
             Command::Scan(remote) => remote.run()?,
             Command::Status(remote) => remote.run()?,
             Command::Transfer(remote) => remote.run()?,

@@ -20,6 +20,9 @@ pub(crate) enum ErrorCode {
     TooLarge,
     NotFound,
     CasMismatch,
+    NotANumber,
+    OutOfRange,
+    NotYet,
     NoLeader,
     Timeout,
     SessionExpired,
@@ -39,6 +42,9 @@ impl ErrorCode {
             Self::TooLarge => "too_large",
             Self::NotFound => "not_found",
             Self::CasMismatch => "cas_mismatch",
+            Self::NotANumber => "not_a_number",
+            Self::OutOfRange => "out_of_range",
+            Self::NotYet => "not_yet",
             Self::NoLeader => "no_leader",
             Self::Timeout => "timeout",
             Self::SessionExpired => "session_expired",
@@ -53,10 +59,12 @@ impl ErrorCode {
     fn exit(self) -> Exit {
         match self {
             Self::NotFound => Exit::NotFound,
-            Self::CasMismatch | Self::SessionExpired => Exit::Precondition,
+            Self::CasMismatch | Self::NotANumber | Self::OutOfRange | Self::SessionExpired => {
+                Exit::Precondition
+            }
             Self::BadRequest | Self::TooLarge => Exit::Usage,
             Self::NoLeader | Self::Timeout | Self::BackupGone => Exit::NoOutcome,
-            Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => Exit::Failure,
+            Self::NotYet | Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => Exit::Failure,
         }
     }
 }
@@ -76,6 +84,18 @@ pub(crate) struct Reply {
     pub(crate) value: Option<Box<RawValue>>,
     /// The actual value that a compare-and-swap found; `None` when the key is absent.
     pub(crate) actual: Option<Box<RawValue>>,
+    /// The revision of the last change of the key, or of the transaction.
+    pub(crate) rev: Option<u64>,
+    /// The revision of the change that created the key.
+    pub(crate) created: Option<u64>,
+    /// The number of keys in a range.
+    pub(crate) count: Option<u64>,
+    /// The number of keys that a delete by prefix removed.
+    pub(crate) deleted: Option<u64>,
+    /// Whether the conditions of a transaction held.
+    pub(crate) succeeded: Option<bool>,
+    /// The replies to the operations of a transaction.
+    pub(crate) replies: Option<Vec<OperationReply>>,
     pub(crate) items: Option<Vec<Item>>,
     #[serde(default)]
     pub(crate) more: bool,
@@ -98,7 +118,22 @@ enum Status {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Item {
     pub(crate) key: String,
-    pub(crate) value: Box<RawValue>,
+    /// Absent when the scan asks for keys alone.
+    pub(crate) value: Option<Box<RawValue>>,
+}
+
+/// The reply to one operation of a transaction.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OperationReply {
+    status: Status,
+    /// The value that was read, written or counted up; absent after a delete.
+    pub(crate) value: Option<Box<RawValue>>,
+}
+
+impl OperationReply {
+    pub(crate) fn is_ok(&self) -> bool {
+        self.status == Status::Ok
+    }
 }
 
 /// One node in a reply to `status`. The members stay JSON text, because a newer server may report
@@ -267,8 +302,10 @@ mod tests {
         assert_eq!(exit("no_leader"), Exit::NoOutcome);
         assert_eq!(exit("timeout"), Exit::NoOutcome);
         assert_eq!(exit("backup_gone"), Exit::NoOutcome);
-        assert_eq!(exit("session_expired"), Exit::Precondition);
-        for code in ["busy", "shutting_down", "storage", "from_the_future"] {
+        for code in ["session_expired", "not_a_number", "out_of_range"] {
+            assert_eq!(exit(code), Exit::Precondition, "{code}");
+        }
+        for code in ["not_yet", "busy", "shutting_down", "storage", "from_the_future"] {
             assert_eq!(exit(code), Exit::Failure, "{code}");
         }
     }

@@ -23,13 +23,23 @@ pub(crate) enum Request<'a> {
     Put {
         key: &'a str,
         value: &'a RawValue,
+        #[serde(skip_serializing_if = "is_false")]
+        meta: bool,
     },
     Get {
         key: &'a str,
         consistency: Consistency,
+        #[serde(skip_serializing_if = "is_false")]
+        meta: bool,
     },
     Delete {
         key: &'a str,
+        /// The revision that the key must have; 0: it must be absent.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rev: Option<u64>,
+    },
+    DeletePrefix {
+        prefix: &'a str,
     },
     Cas {
         key: &'a str,
@@ -37,13 +47,25 @@ pub(crate) enum Request<'a> {
         expect: Option<&'a RawValue>,
         value: &'a RawValue,
     },
-    Scan {
-        prefix: &'a str,
-        limit: u64,
-        /// Exclusive.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        after: Option<&'a str>,
+    #[serde(rename = "cas")]
+    CasRevision {
+        key: &'a str,
+        /// The revision that the key must have; 0: it must be absent.
+        rev: u64,
+        value: &'a RawValue,
     },
+    Incr {
+        key: &'a str,
+        by: i64,
+    },
+    Txn {
+        #[serde(rename = "if")]
+        conditions: &'a RawValue,
+        then: &'a RawValue,
+        #[serde(rename = "else")]
+        otherwise: &'a RawValue,
+    },
+    Scan(Range<'a>),
     Transfer {
         node: u64,
     },
@@ -83,6 +105,30 @@ pub(crate) enum Request<'a> {
     Ping,
 }
 
+/// The range of a scan, and the part of its keys that the reply has.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Range<'a> {
+    pub(crate) prefix: &'a str,
+    pub(crate) limit: u64,
+    /// Exclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<&'a str>,
+    /// Exclusive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) end: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) reverse: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) keys_only: bool,
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) count: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// The consistency of a read.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,13 +147,17 @@ impl Request<'_> {
         match self {
             Self::Put { .. }
             | Self::Delete { .. }
+            | Self::DeletePrefix { .. }
             | Self::Cas { .. }
+            | Self::CasRevision { .. }
+            | Self::Incr { .. }
+            | Self::Txn { .. }
             | Self::Transfer { .. }
             | Self::MemberAdd { .. }
             | Self::MemberPromote { .. }
             | Self::MemberRemove { .. } => Effect::Writes,
             Self::Get { .. }
-            | Self::Scan { .. }
+            | Self::Scan(_)
             | Self::Backup { .. }
             | Self::Members
             | Self::Status
@@ -146,14 +196,29 @@ mod tests {
     #[test]
     fn requests_are_the_lines_of_the_protocol() {
         let value = raw("1e400");
-        let put = Request::Put { key: "a\"b", value: &value };
+        let put = Request::Put { key: "a\"b", value: &value, meta: false };
         assert_eq!(put.to_line(), r#"{"op":"put","key":"a\"b","value":1e400}"#);
-        let get = Request::Get { key: "k", consistency: Consistency::Linearizable };
+        let get = Request::Get { key: "k", consistency: Consistency::Linearizable, meta: false };
         assert_eq!(get.to_line(), r#"{"op":"get","key":"k","consistency":"linearizable"}"#);
         let cas = Request::Cas { key: "k", expect: None, value: &value };
         assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","expect":null,"value":1e400}"#);
-        let scan = Request::Scan { prefix: "", limit: 7, after: None };
+        let scan = Request::Scan(Range { limit: 7, ..Range::default() });
         assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);
+        let range = Range { prefix: "a", limit: 7, after: Some("b"), end: Some("c"), ..Range::default() };
+        let all = Request::Scan(Range { reverse: true, keys_only: true, count: true, ..range });
+        assert_eq!(
+            all.to_line(),
+            r#"{"op":"scan","prefix":"a","limit":7,"after":"b","end":"c","reverse":true,"keys_only":true,"count":true}"#
+        );
+        let delete = Request::Delete { key: "k", rev: Some(7) };
+        assert_eq!(delete.to_line(), r#"{"op":"delete","key":"k","rev":7}"#);
+        let cas = Request::CasRevision { key: "k", rev: 0, value: &value };
+        assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","rev":0,"value":1e400}"#);
+        assert_eq!(Request::Incr { key: "k", by: -5 }.to_line(), r#"{"op":"incr","key":"k","by":-5}"#);
+        assert_eq!(Request::DeletePrefix { prefix: "k" }.to_line(), r#"{"op":"delete_prefix","prefix":"k"}"#);
+        let empty = raw("[]");
+        let txn = Request::Txn { conditions: &empty, then: &empty, otherwise: &empty };
+        assert_eq!(txn.to_line(), r#"{"op":"txn","if":[],"then":[],"else":[]}"#);
         assert_eq!(Request::Transfer { node: 2 }.to_line(), r#"{"op":"transfer","node":2}"#);
         let first = Request::Backup { backup: None, offset: None, covering: None };
         assert_eq!(first.to_line(), r#"{"op":"backup"}"#);

@@ -35,7 +35,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::kv::Command;
 use crate::raft::NodeId;
 use crate::replica::Request;
 
@@ -350,7 +349,7 @@ impl MemoryBudget {
 fn refusing(request: &Request) -> u8 {
     let of_page = |is_scan: bool| if is_scan { ALL_REFUSED | PAGES_REFUSED } else { ALL_REFUSED };
     match request {
-        Request::Write { command: Command::Delete { .. }, .. } => ALL_REFUSED,
+        Request::Write { command, .. } if command.only_deletes() => ALL_REFUSED,
         Request::Write { .. } => ALL_REFUSED | WRITES_REFUSED,
         Request::Read { .. } => of_page(request.is_scan()),
         Request::LinearizableRead(query) => of_page(query.is_scan()),

@@ -15,266 +15,300 @@
 //! that are not durable on their node yet does no harm either: a start that finds a log shorter
 //! than the snapshot rewrites the log.
 
-/// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows which test finds
-/// each of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mutant {
+macro_rules! mutants {
+    ($($(#[doc = $doc:literal])+ $mutant:ident = $name:literal,)+) => {
+        /// A deliberate bug. `cargo run --release -p coracle-tests --bin mutants` shows which test
+        /// finds each of them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Mutant {
+            $($(#[doc = $doc])+ $mutant,)+
+        }
+
+        /// The mutants with their names on a command line, in the order of the enum.
+        #[cfg(feature = "mutants")]
+        const NAMED: &[(Mutant, &str)] = &[$((Mutant::$mutant, $name),)+];
+    };
+}
+
+mutants! {
     /// An acknowledgement is sent before the entries are durable on the follower.
-    AckBeforeSync,
+    AckBeforeSync = "ack-before-sync",
     /// The acknowledgement of a call without entries is sent before the entries that it covers are
     /// durable.
-    ProbeAckBeforeSync,
+    ProbeAckBeforeSync = "probe-ack-before-sync",
     /// A vote is sent before it is durable on the voter.
-    VoteBeforeSync,
+    VoteBeforeSync = "vote-before-sync",
     /// A leader counts itself for entries that are not durable on its own disk yet.
-    LeaderCountsUnsynced,
+    LeaderCountsUnsynced = "leader-counts-unsynced",
     /// The late report of a write counts for the entries that replaced the written ones.
-    ReportOfCutEntriesCounts,
+    ReportOfCutEntriesCounts = "report-of-cut-entries-counts",
     /// A leader commits entries of older terms because a majority holds them (§5.4.2).
-    OldTermsCommitted,
+    OldTermsCommitted = "old-terms-committed",
     /// A new leader does not append an entry of the new term (§8).
-    NoopSkipped,
+    NoopSkipped = "noop-skipped",
     /// The index that a majority has reached is taken from an unsorted list.
-    MajorityUnsorted,
+    MajorityUnsorted = "majority-unsorted",
     /// Half of the voters count as a majority.
-    HalfIsMajority,
+    HalfIsMajority = "half-is-majority",
     /// Repeated answers of the same voter count as several votes.
-    VotesCountedTwice,
+    VotesCountedTwice = "votes-counted-twice",
     /// A voter votes for every candidate that asks in a term.
-    VoteGivenTwice,
+    VoteGivenTwice = "vote-given-twice",
     /// A node forgets its vote when it restarts.
-    VoteForgotten,
+    VoteForgotten = "vote-forgotten",
     /// A node keeps its vote when a new term begins, so that it has none to give in it.
-    VoteKeptInNewTerm,
+    VoteKeptInNewTerm = "vote-kept-in-new-term",
     /// A voter does not compare the candidate's log with its own (§5.4.1).
-    CandidateLogUnchecked,
+    CandidateLogUnchecked = "candidate-log-unchecked",
     /// A voter compares the lengths of logs before their last terms (§5.4.1).
-    LongerLogPreferred,
+    LongerLogPreferred = "longer-log-preferred",
     /// A node grants a pre-vote although it hears from a leader.
-    PreVoteDespiteLeader,
+    PreVoteDespiteLeader = "pre-vote-despite-leader",
     /// The answer to any earlier pre-vote counts for the one under way.
-    PreVoteRoundIgnored,
+    PreVoteRoundIgnored = "pre-vote-round-ignored",
     /// Answers of older terms are accepted as answers of the current term.
-    OldAnswersAccepted,
+    OldAnswersAccepted = "old-answers-accepted",
     /// A leader answers linearizable reads without confirming that it still leads.
-    ReadWithoutQuorum,
+    ReadWithoutQuorum = "read-without-quorum",
     /// A leader uses the same number for all its rounds of reads.
-    ReadRoundUsedAgain,
+    ReadRoundUsedAgain = "read-round-used-again",
     /// A leader answers linearizable reads before it has committed an entry of its term.
-    ReadBeforeOwnCommit,
+    ReadBeforeOwnCommit = "read-before-own-commit",
     /// A linearizable read is answered before its read index is applied.
-    ReadIndexNotAwaited,
+    ReadIndexNotAwaited = "read-index-not-awaited",
     /// A leader's lease lasts for the longest election timeout instead of the shortest.
-    LeaseTooLong,
+    LeaseTooLong = "lease-too-long",
     /// A leader that transfers leadership continues to answer reads on its lease.
-    LeaseUsedInTransfer,
+    LeaseUsedInTransfer = "lease-used-in-transfer",
     /// A leader renews its lease although it has sent TimeoutNow.
-    LeaseRenewedAfterCall,
+    LeaseRenewedAfterCall = "lease-renewed-after-call",
     /// A heartbeat does not reset the follower's election timer.
-    HeartbeatKeepsTimer,
+    HeartbeatKeepsTimer = "heartbeat-keeps-timer",
     /// A leader without answers from a majority does not step down.
-    QuorumUnchecked,
+    QuorumUnchecked = "quorum-unchecked",
     /// A follower accepts entries although the entry before them has another term in its log.
-    PreviousTermUnchecked,
+    PreviousTermUnchecked = "previous-term-unchecked",
     /// A follower cuts its log where received entries begin, even if it holds the same entries.
-    MatchingSuffixCut,
+    MatchingSuffixCut = "matching-suffix-cut",
     /// A follower commits its whole log, beyond the entries that the call covers.
-    CommitBeyondNewEntries,
+    CommitBeyondNewEntries = "commit-beyond-new-entries",
     /// A heartbeat carries a commit index beyond the follower's match index.
-    HeartbeatCommitUnclamped,
+    HeartbeatCommitUnclamped = "heartbeat-commit-unclamped",
     /// A heartbeat with a commit index beyond the end of a log commits all of that log.
-    CommitBeyondOwnLog,
+    CommitBeyondOwnLog = "commit-beyond-own-log",
     /// A leader probes where the follower's hint points, without comparing its own terms there.
-    HintTermIgnored,
+    HintTermIgnored = "hint-term-ignored",
     /// Learners count towards majorities.
-    LearnersCounted,
+    LearnersCounted = "learners-counted",
     /// During a change of members the outgoing voters are not counted.
-    OutgoingNotAsked,
+    OutgoingNotAsked = "outgoing-not-asked",
     /// A change of voters ends before its joint configuration is committed.
-    JointLeftEarly,
+    JointLeftEarly = "joint-left-early",
     /// A leader changes members before it has committed an entry of its term.
-    ChangeBeforeOwnCommit,
+    ChangeBeforeOwnCommit = "change-before-own-commit",
     /// A node finds itself in a configuration that names another incarnation under its id.
-    IncarnationIgnoredBySelf,
+    IncarnationIgnoredBySelf = "incarnation-ignored-by-self",
     /// Votes and acknowledgements of any incarnation count for the member with the id.
-    IncarnationIgnoredByOthers,
+    IncarnationIgnoredByOthers = "incarnation-ignored-by-others",
     /// A node that lags rejects a later incarnation than the one that it knows.
-    LaterIncarnationRefused,
+    LaterIncarnationRefused = "later-incarnation-refused",
     /// A leader keeps the progress of a follower when another incarnation takes the id.
-    ProgressKeptByIncarnations,
+    ProgressKeptByIncarnations = "progress-kept-by-incarnations",
     /// Configurations that a cut of the log removes stay in force.
-    ConfigurationKeptInCut,
+    ConfigurationKeptInCut = "configuration-kept-in-cut",
     /// A joined node answers reads before it has applied everything that was committed before it
     /// joined.
-    JoinerReadsAtOnce,
+    JoinerReadsAtOnce = "joiner-reads-at-once",
     /// A learner that does not answer is promoted.
-    SilentLearnerPromoted,
+    SilentLearnerPromoted = "silent-learner-promoted",
     /// A learner is promoted although it lags far behind.
-    LaggardPromoted,
+    LaggardPromoted = "laggard-promoted",
     /// Voters are removed although a majority of the remaining voters does not answer.
-    SilentMajorityLeft,
+    SilentMajorityLeft = "silent-majority-left",
     /// An order to change members is carried out although the members have changed since.
-    OutdatedOrderObeyed,
+    OutdatedOrderObeyed = "outdated-order-obeyed",
     /// A node is added at the address of another member.
-    SharedAddressAccepted,
+    SharedAddressAccepted = "shared-address-accepted",
     /// A leader that has removed itself does not step down.
-    RemovedLeaderLeadsOn,
+    RemovedLeaderLeadsOn = "removed-leader-leads-on",
     /// An incarnation from an earlier addition of an id is bound to the id when it is added again.
-    RemovedIncarnationBound,
+    RemovedIncarnationBound = "removed-incarnation-bound",
     /// A leader stops sending to a member as soon as it has removed it.
-    RemovedMemberNotTold,
+    RemovedMemberNotTold = "removed-member-not-told",
     /// A follower commits what its leader names, although its own entry there has another checksum.
-    CommitChecksumIgnored,
+    CommitChecksumIgnored = "commit-checksum-ignored",
     /// A message is accepted whatever its term.
-    AnyTermBelieved,
+    AnyTermBelieved = "any-term-believed",
     /// A node that waits to join its cluster bootstraps another one with a founder that it meets.
-    JoinerFoundsAlong,
+    JoinerFoundsAlong = "joiner-founds-along",
     /// A node gives up at the first final refusal, without another one that confirms it.
-    FirstRefusalBelieved,
+    FirstRefusalBelieved = "first-refusal-believed",
     /// A node that restarts before its log holds its own addition does not know its address.
-    JoinedAtIgnored,
+    JoinedAtIgnored = "joined-at-ignored",
     /// A folder with another node's files is treated as empty.
-    ForeignFilesAccepted,
+    ForeignFilesAccepted = "foreign-files-accepted",
     /// A node announces its incarnation before it is durable.
-    IncarnationNotSynced,
+    IncarnationNotSynced = "incarnation-not-synced",
     /// A node that waits for its cluster draws a new incarnation at each start.
-    IncarnationDrawnAgain,
+    IncarnationDrawnAgain = "incarnation-drawn-again",
     /// A node accepts its removal from an uncommitted configuration, which may be rolled back.
-    RemovalByOpenConfiguration,
+    RemovalByOpenConfiguration = "removal-by-open-configuration",
     /// A node accepts its removal from a member with an older configuration than its own.
-    RemovalByOldConfiguration,
+    RemovalByOldConfiguration = "removal-by-old-configuration",
     /// An earlier configuration overrides the later address of a member.
-    LaterAddressIgnored,
+    LaterAddressIgnored = "later-address-ignored",
     /// A member that has moved is still dialled at its old address.
-    MoveIgnored,
+    MoveIgnored = "move-ignored",
     /// A node that was moved to another address continues to announce the old one.
-    OwnMoveIgnored,
+    OwnMoveIgnored = "own-move-ignored",
     /// A removed node continues to answer reads.
-    RemovedNodeServes,
+    RemovedNodeServes = "removed-node-serves",
     /// A node that learns of its removal from another node continues to answer reads.
-    DismissedNodeServes,
+    DismissedNodeServes = "dismissed-node-serves",
     /// A node votes although no configuration of its log names its incarnation.
-    UnnamedNodeVotes,
+    UnnamedNodeVotes = "unnamed-node-votes",
     /// A learner is promoted before its log holds the configuration that names it.
-    PromotedBeforeItKnowsItself,
+    PromotedBeforeItKnowsItself = "promoted-before-it-knows-itself",
     /// Voters are changed without asking the members whether they are reachable.
-    MembersNotAsked,
+    MembersNotAsked = "members-not-asked",
     /// A follower that installs a snapshot drops the entries after it.
-    SuffixDropped,
+    SuffixDropped = "suffix-dropped",
     /// A snapshot leaves out the sessions.
-    SessionsLeftOut,
+    SessionsLeftOut = "sessions-left-out",
     /// The log is compacted when a snapshot's last part is handed out, before it is durable.
-    LogTrimmedEarly,
+    LogTrimmedEarly = "log-trimmed-early",
     /// A snapshot being taken contains later writes.
-    FrozenStateChanges,
+    FrozenStateChanges = "frozen-state-changes",
     /// A snapshot is installed although its content does not match its checksum.
-    DamagedSnapshotTaken,
+    DamagedSnapshotTaken = "damaged-snapshot-taken",
     /// A leader does not repeat its question when it hears nothing about a snapshot.
-    SnapshotNotAskedForAgain,
+    SnapshotNotAskedForAgain = "snapshot-not-asked-for-again",
     /// A leader keeps its log for a follower that is being sent a snapshot but no longer answers.
-    LogHeldForSilentFollower,
+    LogHeldForSilentFollower = "log-held-for-silent-follower",
     /// A follower acknowledges a snapshot before it is durable.
-    SnapshotAckBeforeSync,
+    SnapshotAckBeforeSync = "snapshot-ack-before-sync",
     /// A follower that installs a snapshot keeps a log that does not agree with it.
-    ConflictingLogKept,
+    ConflictingLogKept = "conflicting-log-kept",
     /// A replica that installs a snapshot does not move its applied index.
-    AppliedNotMoved,
+    AppliedNotMoved = "applied-not-moved",
     /// A cut of the log is not written to the disk.
-    CutNotPersisted,
+    CutNotPersisted = "cut-not-persisted",
     /// The noted floor is the commit index, even where entries are not durable on this node.
-    FloorAboveDurable,
+    FloorAboveDurable = "floor-above-durable",
     /// The floor is noted only when the term or the vote changes.
-    FloorNotNoted,
+    FloorNotNoted = "floor-not-noted",
     /// The first node without files that claims an id becomes the member, at any address.
-    AnyAddressBound,
+    AnyAddressBound = "any-address-bound",
     /// A node that hears of no leader keeps its connections and dials no other member.
-    LonelyNodeWaits,
+    LonelyNodeWaits = "lonely-node-waits",
     /// A node that is removed replaces all its connections.
-    RemovedNodeRedials,
+    RemovedNodeRedials = "removed-node-redials",
     /// A node that dials while its address does not answer is treated as a copy permanently.
-    RestartRefused,
+    RestartRefused = "restart-refused",
     /// A copy of a running node's folder is accepted as the node.
-    CopyAdmitted,
+    CopyAdmitted = "copy-admitted",
     /// A removed node ends before its removal is durable.
-    RemovalForgotten,
+    RemovalForgotten = "removal-forgotten",
     /// A removed node installs snapshots that no longer name it.
-    RemovedNodeCompacts,
+    RemovedNodeCompacts = "removed-node-compacts",
     /// A node whose addition was followed by its removal does not learn of the removal if it did
     /// not know of the addition.
-    TakenBackNotTold,
+    TakenBackNotTold = "taken-back-not-told",
     /// A joined node does not store the number of its addition.
-    AdditionForgotten,
+    AdditionForgotten = "addition-forgotten",
     /// A node joins by an addition that is not committed and may be rolled back.
-    OpenAdditionLetsIn,
+    OpenAdditionLetsIn = "open-addition-lets-in",
     /// An entry's checksum does not cover the entry before it.
-    ChainBroken,
+    ChainBroken = "chain-broken",
     /// Entries are applied and answered before they are committed.
-    AppliedBeforeCommit,
+    AppliedBeforeCommit = "applied-before-commit",
     /// An applied entry answers the request that waits for its index, even if its term is another.
-    AnsweredByIndex,
+    AnsweredByIndex = "answered-by-index",
     /// A node that has stepped down reports at once that its pending requests had no effect.
-    SupersededBeforeCommit,
+    SupersededBeforeCommit = "superseded-before-commit",
     /// A restarted node answers reads before it has applied the entries on its disk.
-    ReadBeforeCatchUp,
+    ReadBeforeCatchUp = "read-before-catch-up",
     /// A read is answered by a node that has not applied the entries that the client has seen.
-    ReadIgnoresSeen,
+    ReadIgnoresSeen = "read-ignores-seen",
     /// A compare-and-swap does not compare the current value.
-    SwapIgnoresExpected,
+    SwapIgnoresExpected = "swap-ignores-expected",
     /// A page of a scan begins with the key after which it should begin.
-    ScanRepeatsKey,
+    ScanRepeatsKey = "scan-repeats-key",
     /// A page of a scan leaves out the first key after the page before.
-    ScanSkipsKey,
+    ScanSkipsKey = "scan-skips-key",
     /// A write does not wait for an earlier write of its connection to the same key.
-    WriteOvertakesWrite,
+    WriteOvertakesWrite = "write-overtakes-write",
     /// A read does not wait for an earlier write of its connection to the same key.
-    ReadOvertakesWrite,
+    ReadOvertakesWrite = "read-overtakes-write",
     /// Replies are written as soon as they are known, not in the order of the requests.
-    RepliesOutOfOrder,
+    RepliesOutOfOrder = "replies-out-of-order",
     /// A forwarded request that arrives twice is executed twice.
-    ForwardedAgain,
+    ForwardedAgain = "forwarded-again",
     /// The numbers of forwarded requests are compared across restarts of their sender.
-    ForwardedNumbersKept,
+    ForwardedNumbersKept = "forwarded-numbers-kept",
     /// A retried write is applied again.
-    RetryExecutedAgain,
+    RetryExecutedAgain = "retry-executed-again",
     /// A retried write is answered as successful, whatever its first outcome was.
-    RetryOutcomeForgotten,
+    RetryOutcomeForgotten = "retry-outcome-forgotten",
     /// A write of a forgotten client is applied, although it may have been applied before.
-    ExpiredSessionTakenForNew,
+    ExpiredSessionTakenForNew = "expired-session-taken-for-new",
     /// A write with a forgotten number is applied, although it may have been applied before.
-    ForgottenNumberTakenForNew,
+    ForgottenNumberTakenForNew = "forgotten-number-taken-for-new",
     /// The proxy sends requests in flight at one node to the next leader as well.
-    RequestSentTwice,
+    RequestSentTwice = "request-sent-twice",
     /// The proxy reports that a write that timed out had no effect.
-    TimeoutIsDefinite,
+    TimeoutIsDefinite = "timeout-is-definite",
     /// A log entry with a wrong checksum is accepted.
-    ChecksumIgnored,
+    ChecksumIgnored = "checksum-ignored",
     /// A damaged line in the middle of the log is treated as a torn write, and cut off with all
     /// lines after it.
-    DamageCutOff,
+    DamageCutOff = "damage-cut-off",
     /// The torn end of the log is left in the file.
-    TornTailKept,
+    TornTailKept = "torn-tail-kept",
     /// Zeros before valid lines in the last write are treated as damage.
-    HoleIsDamage,
+    HoleIsDamage = "hole-is-damage",
     /// Entries are durable before their term is.
-    TermAfterLog,
+    TermAfterLog = "term-after-log",
     /// Entries are reported as durable without a sync of the log.
-    LogNotSynced,
+    LogNotSynced = "log-not-synced",
     /// A snapshot is renamed into place before its bytes are synced.
-    SnapshotNotSynced,
+    SnapshotNotSynced = "snapshot-not-synced",
     /// New metadata is renamed into place before its bytes are synced.
-    MetaNotSynced,
+    MetaNotSynced = "meta-not-synced",
     /// The folder is not synced, so a rename may be undone.
-    FolderNotSynced,
+    FolderNotSynced = "folder-not-synced",
     /// The metadata file is overwritten in place.
-    MetaInPlace,
+    MetaInPlace = "meta-in-place",
     /// A start does not wait until its repairs are durable.
-    RepairsNotSynced,
+    RepairsNotSynced = "repairs-not-synced",
     /// A link buffers as much as if memory had no limit.
-    OutboxShareIgnored,
+    OutboxShareIgnored = "outbox-share-ignored",
     /// A leader keeps the log for a follower that catches up, however long the log gets.
-    HeldLogUnlimited,
+    HeldLogUnlimited = "held-log-unlimited",
     /// An incomplete frame does not count towards the memory budget.
-    UnfinishedFrameNotCounted,
+    UnfinishedFrameNotCounted = "unfinished-frame-not-counted",
+    /// A compare-and-swap or a delete ignores the expected revision.
+    RevisionIgnored = "revision-ignored",
+    /// Keys that are older than the level keep revisions that not all nodes know.
+    OldRevisionsCounted = "old-revisions-counted",
+    /// A change of a key counts as its creation.
+    CreationForgotten = "creation-forgotten",
+    /// A snapshot says of each key that its last change created it.
+    CreationNotSaved = "creation-not-saved",
+    /// A sum that is out of range wraps around.
+    SumWraps = "sum-wraps",
+    /// A delete by prefix removes one key more than its limit.
+    PrefixLimitExceeded = "prefix-limit-exceeded",
+    /// A scan returns the key before which it should end.
+    ScanEndIncluded = "scan-end-included",
+    /// A transaction executes the other branch.
+    ElseForThen = "else-for-then",
+    /// A transaction is executed although one of its increments fails.
+    TxnUnchecked = "txn-unchecked",
+    /// A leader raises the level although a member does not support it.
+    LevelOfMembersIgnored = "level-of-members-ignored",
+    /// A leader proposes entries of a level before that level is reached.
+    LevelNotAwaited = "level-not-awaited",
 }
 
 /// Returns whether `mutant` is active; always false without the feature `mutants`.
@@ -293,142 +327,11 @@ mod switch {
     use std::cell::Cell;
     use std::hint::black_box;
 
-    use super::Mutant;
-    use super::Mutant::*;
+    use super::{Mutant, NAMED};
 
     thread_local! {
         static ACTIVE: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
-
-    /// All mutants with their names, in the order of the enum.
-    const NAMED: [(Mutant, &str); 126] = [
-        (AckBeforeSync, "ack-before-sync"),
-        (ProbeAckBeforeSync, "probe-ack-before-sync"),
-        (VoteBeforeSync, "vote-before-sync"),
-        (LeaderCountsUnsynced, "leader-counts-unsynced"),
-        (ReportOfCutEntriesCounts, "report-of-cut-entries-counts"),
-        (OldTermsCommitted, "old-terms-committed"),
-        (NoopSkipped, "noop-skipped"),
-        (MajorityUnsorted, "majority-unsorted"),
-        (HalfIsMajority, "half-is-majority"),
-        (VotesCountedTwice, "votes-counted-twice"),
-        (VoteGivenTwice, "vote-given-twice"),
-        (VoteForgotten, "vote-forgotten"),
-        (VoteKeptInNewTerm, "vote-kept-in-new-term"),
-        (CandidateLogUnchecked, "candidate-log-unchecked"),
-        (LongerLogPreferred, "longer-log-preferred"),
-        (PreVoteDespiteLeader, "pre-vote-despite-leader"),
-        (PreVoteRoundIgnored, "pre-vote-round-ignored"),
-        (OldAnswersAccepted, "old-answers-accepted"),
-        (ReadWithoutQuorum, "read-without-quorum"),
-        (ReadRoundUsedAgain, "read-round-used-again"),
-        (ReadBeforeOwnCommit, "read-before-own-commit"),
-        (ReadIndexNotAwaited, "read-index-not-awaited"),
-        (LeaseTooLong, "lease-too-long"),
-        (LeaseUsedInTransfer, "lease-used-in-transfer"),
-        (LeaseRenewedAfterCall, "lease-renewed-after-call"),
-        (HeartbeatKeepsTimer, "heartbeat-keeps-timer"),
-        (QuorumUnchecked, "quorum-unchecked"),
-        (PreviousTermUnchecked, "previous-term-unchecked"),
-        (MatchingSuffixCut, "matching-suffix-cut"),
-        (CommitBeyondNewEntries, "commit-beyond-new-entries"),
-        (HeartbeatCommitUnclamped, "heartbeat-commit-unclamped"),
-        (CommitBeyondOwnLog, "commit-beyond-own-log"),
-        (HintTermIgnored, "hint-term-ignored"),
-        (LearnersCounted, "learners-counted"),
-        (OutgoingNotAsked, "outgoing-not-asked"),
-        (JointLeftEarly, "joint-left-early"),
-        (ChangeBeforeOwnCommit, "change-before-own-commit"),
-        (IncarnationIgnoredBySelf, "incarnation-ignored-by-self"),
-        (IncarnationIgnoredByOthers, "incarnation-ignored-by-others"),
-        (LaterIncarnationRefused, "later-incarnation-refused"),
-        (ProgressKeptByIncarnations, "progress-kept-by-incarnations"),
-        (ConfigurationKeptInCut, "configuration-kept-in-cut"),
-        (JoinerReadsAtOnce, "joiner-reads-at-once"),
-        (SilentLearnerPromoted, "silent-learner-promoted"),
-        (LaggardPromoted, "laggard-promoted"),
-        (SilentMajorityLeft, "silent-majority-left"),
-        (OutdatedOrderObeyed, "outdated-order-obeyed"),
-        (SharedAddressAccepted, "shared-address-accepted"),
-        (RemovedLeaderLeadsOn, "removed-leader-leads-on"),
-        (RemovedIncarnationBound, "removed-incarnation-bound"),
-        (RemovedMemberNotTold, "removed-member-not-told"),
-        (CommitChecksumIgnored, "commit-checksum-ignored"),
-        (AnyTermBelieved, "any-term-believed"),
-        (JoinerFoundsAlong, "joiner-founds-along"),
-        (FirstRefusalBelieved, "first-refusal-believed"),
-        (JoinedAtIgnored, "joined-at-ignored"),
-        (ForeignFilesAccepted, "foreign-files-accepted"),
-        (IncarnationNotSynced, "incarnation-not-synced"),
-        (IncarnationDrawnAgain, "incarnation-drawn-again"),
-        (RemovalByOpenConfiguration, "removal-by-open-configuration"),
-        (RemovalByOldConfiguration, "removal-by-old-configuration"),
-        (LaterAddressIgnored, "later-address-ignored"),
-        (MoveIgnored, "move-ignored"),
-        (OwnMoveIgnored, "own-move-ignored"),
-        (RemovedNodeServes, "removed-node-serves"),
-        (DismissedNodeServes, "dismissed-node-serves"),
-        (UnnamedNodeVotes, "unnamed-node-votes"),
-        (PromotedBeforeItKnowsItself, "promoted-before-it-knows-itself"),
-        (MembersNotAsked, "members-not-asked"),
-        (SuffixDropped, "suffix-dropped"),
-        (SessionsLeftOut, "sessions-left-out"),
-        (LogTrimmedEarly, "log-trimmed-early"),
-        (FrozenStateChanges, "frozen-state-changes"),
-        (DamagedSnapshotTaken, "damaged-snapshot-taken"),
-        (SnapshotNotAskedForAgain, "snapshot-not-asked-for-again"),
-        (LogHeldForSilentFollower, "log-held-for-silent-follower"),
-        (SnapshotAckBeforeSync, "snapshot-ack-before-sync"),
-        (ConflictingLogKept, "conflicting-log-kept"),
-        (AppliedNotMoved, "applied-not-moved"),
-        (CutNotPersisted, "cut-not-persisted"),
-        (FloorAboveDurable, "floor-above-durable"),
-        (FloorNotNoted, "floor-not-noted"),
-        (AnyAddressBound, "any-address-bound"),
-        (LonelyNodeWaits, "lonely-node-waits"),
-        (RemovedNodeRedials, "removed-node-redials"),
-        (RestartRefused, "restart-refused"),
-        (CopyAdmitted, "copy-admitted"),
-        (RemovalForgotten, "removal-forgotten"),
-        (RemovedNodeCompacts, "removed-node-compacts"),
-        (TakenBackNotTold, "taken-back-not-told"),
-        (AdditionForgotten, "addition-forgotten"),
-        (OpenAdditionLetsIn, "open-addition-lets-in"),
-        (ChainBroken, "chain-broken"),
-        (AppliedBeforeCommit, "applied-before-commit"),
-        (AnsweredByIndex, "answered-by-index"),
-        (SupersededBeforeCommit, "superseded-before-commit"),
-        (ReadBeforeCatchUp, "read-before-catch-up"),
-        (ReadIgnoresSeen, "read-ignores-seen"),
-        (SwapIgnoresExpected, "swap-ignores-expected"),
-        (ScanRepeatsKey, "scan-repeats-key"),
-        (ScanSkipsKey, "scan-skips-key"),
-        (WriteOvertakesWrite, "write-overtakes-write"),
-        (ReadOvertakesWrite, "read-overtakes-write"),
-        (RepliesOutOfOrder, "replies-out-of-order"),
-        (ForwardedAgain, "forwarded-again"),
-        (ForwardedNumbersKept, "forwarded-numbers-kept"),
-        (RetryExecutedAgain, "retry-executed-again"),
-        (RetryOutcomeForgotten, "retry-outcome-forgotten"),
-        (ExpiredSessionTakenForNew, "expired-session-taken-for-new"),
-        (ForgottenNumberTakenForNew, "forgotten-number-taken-for-new"),
-        (RequestSentTwice, "request-sent-twice"),
-        (TimeoutIsDefinite, "timeout-is-definite"),
-        (ChecksumIgnored, "checksum-ignored"),
-        (DamageCutOff, "damage-cut-off"),
-        (TornTailKept, "torn-tail-kept"),
-        (HoleIsDamage, "hole-is-damage"),
-        (TermAfterLog, "term-after-log"),
-        (LogNotSynced, "log-not-synced"),
-        (SnapshotNotSynced, "snapshot-not-synced"),
-        (MetaNotSynced, "meta-not-synced"),
-        (FolderNotSynced, "folder-not-synced"),
-        (MetaInPlace, "meta-in-place"),
-        (RepairsNotSynced, "repairs-not-synced"),
-        (OutboxShareIgnored, "outbox-share-ignored"),
-        (HeldLogUnlimited, "held-log-unlimited"),
-        (UnfinishedFrameNotCounted, "unfinished-frame-not-counted"),
-    ];
 
     /// Returns whether `mutant` is active in this thread.
     ///
@@ -477,6 +380,7 @@ mod switch {
 
     #[cfg(test)]
     mod tests {
+        use super::Mutant::{AckBeforeSync, VoteBeforeSync};
         use super::*;
 
         #[test]

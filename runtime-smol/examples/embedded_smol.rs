@@ -33,7 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("get: {:?}", client.get(snack.clone()).await?);
         let swapped = client.cas(snack.clone(), Some(chips), nuts).await? == Outcome::Done;
         println!("swapped: {swapped}");
-        let all = Scan { prefix: String::new(), after: None, items_max: 10, bytes_max: 1 << 20 };
+        let all =
+            Scan { prefix: String::new(), after: None, items_max: 10, bytes_max: 1 << 20, ..Scan::default() };
         println!("scan: {:?}", client.scan(all).await?.items);
         for NodeReport { node, status, .. } in client.status().await? {
             println!("node {node}: {status:?}");

@@ -25,7 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("get: {:?}", client.get(snack.clone())?);
     let swapped = client.cas(snack.clone(), Some(chips), nuts)? == Outcome::Done;
     println!("swapped: {swapped}");
-    let all = Scan { prefix: String::new(), after: None, items_max: 10, bytes_max: 1 << 20 };
+    let all =
+        Scan { prefix: String::new(), after: None, items_max: 10, bytes_max: 1 << 20, ..Scan::default() };
     println!("scan: {:?}", client.scan(all)?.items);
     for NodeReport { node, status, .. } in client.status()? {
         println!("node {node}: {status:?}");

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, Value};
+use coracle_core::kv::{ClientName, Command, Key, Level, Outcome, Session, Value};
 use coracle_core::peer::{HandshakeRefusal, Hello, LocalNode, Origin, PeerEvent, Standing, Welcome};
 use coracle_core::raft::{Addition, LogIndex, Member as Place, NodeId, Role, Roster};
 use coracle_core::{Incarnation, Settings};
@@ -235,6 +235,8 @@ fn a_newer_connection_of_a_node_takes_the_place_of_its_older_one() {
         is_settled: false,
         was_named: false,
         addition: Addition::default(),
+        supports: Level::MAX,
+        level: Level::FIRST,
     };
     let socket = TcpListener::bind(address(2)).unwrap();
     let member = start(NodeId(1), Origin::Found(roster.clone()), Medium::Memory);

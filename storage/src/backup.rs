@@ -20,7 +20,7 @@ use crate::files::{FileKind, FileName, FileOp, replace_log, replace_meta};
 use crate::header::LogHeader;
 use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::meta::Meta;
-use crate::snapshot::{SnapshotFile, SnapshotHeader, encode_end};
+use crate::snapshot::{SnapshotFile, SnapshotHeader, encode_end, states_level};
 
 /// The running size and checksum of a backup that is being written.
 #[derive(Clone, Debug, Default)]
@@ -67,11 +67,12 @@ impl BackupSum {
     }
 }
 
-/// Returns the first line of a backup with this metadata, with its line break.
+/// Returns the first line of a backup with this metadata, with its line break. `content` is the
+/// content, or its first part.
 #[must_use]
-pub fn backup_header(meta: SnapshotMeta) -> Vec<u8> {
+pub fn backup_header(meta: SnapshotMeta, content: &str) -> Vec<u8> {
     let (cluster, incarnation) = (ClusterId(0), Incarnation(0));
-    SnapshotHeader { node: NodeId(0), cluster, incarnation, meta }.encode()
+    SnapshotHeader { node: NodeId(0), cluster, incarnation, meta, has_level: states_level(content) }.encode()
 }
 
 /// Returns the identity of the first node of a new cluster of processes: its only voter, which its
@@ -111,7 +112,7 @@ pub fn restore(backup: &SnapshotFile<'_>, identities: &[Identity]) -> Vec<FileOp
             [FileKind::SnapshotTemporary, FileKind::Snapshot].map(|kind| FileName::new(identity.node, kind));
         let voters = Voters::new(identity.voters.iter().copied()).expect("a cluster has voters");
         let configuration = Configuration::of_voters(voters).with_roster(&identity.roster);
-        let header = SnapshotHeader::new(identity, SnapshotMeta { last, configuration });
+        let header = SnapshotHeader::new(identity, SnapshotMeta { last, configuration }, &content);
         [
             FileOp::Create { file: temporary, bytes: header.encode() },
             FileOp::AppendText { file: temporary, text: content.clone() },
@@ -146,7 +147,7 @@ mod tests {
     fn backup(content: &str) -> Vec<u8> {
         let voters = Voters::new([NodeId(4), NodeId(7)]).unwrap();
         let meta = SnapshotMeta { last: LAST, configuration: Configuration::of_voters(voters) };
-        let mut bytes = backup_header(meta);
+        let mut bytes = backup_header(meta, "");
         let mut sum = BackupSum::default();
         for line in content.split_inclusive('\n') {
             sum.add(line);

@@ -207,13 +207,14 @@ mod tests {
         assert_eq!(
             fault.to_string(),
             "it is in the format \"coracle-log\" version 2, and this program knows only \
-             \"coracle-log\" version 1: use the program that wrote it"
+             \"coracle-log\" up to version 1: use the program that wrote it"
         );
         let other = b"{\"format\":\"other-log\",\"version\":1}\n";
         let named = SealedLineError::UnknownFormat {
             format: "other-log".to_owned(),
             version: 1,
             known_format: LOG_FORMAT,
+            known_version: 1,
         };
         assert_eq!(LogHeader::decode(other), Err(named));
     }

@@ -7,7 +7,7 @@
 //!
 //! This module does no I/O: it returns the pieces of the file, and the caller writes them.
 
-use coracle_core::kv::{SessionLimits, State, StateLineError, Write};
+use coracle_core::kv::{Revision, SessionLimits, State, StateLineError, Write};
 use coracle_core::raft::{Checksum, Entry};
 use coracle_core::raft::{
     Configuration, Entries, EntryKind, LogPoint, Restored, SnapshotEnd, SnapshotMeta, Voters,
@@ -25,7 +25,8 @@ const PIECE_BYTES: usize = 256 << 10;
 pub struct Salvage {
     state: State,
     last: LogPoint,
-    header: Option<Vec<u8>>,
+    /// The metadata, until the first piece is made.
+    meta: Option<SnapshotMeta>,
     bytes: u64,
     hasher: crc32fast::Hasher,
     is_whole: bool,
@@ -52,15 +53,14 @@ impl Salvage {
             |entry: &Entry<'_>| entry.point.index > covered.index && entry.kind() == EntryKind::Command;
         for entry in log.iter().flat_map(Entries::iter).filter(behind) {
             let write = Write::checked(entry.payload).expect("a log is checked when a node is recovered");
-            state.apply(&write);
+            state.apply(&write, Revision(entry.point.index.0));
         }
         let last = log.last().map_or(covered, Entries::last);
         let founders = Voters::new(recovery.identity.voters.iter().copied());
         let configuration = Configuration::of_voters(founders.expect("a header names one to nine voters"));
         let meta = SnapshotMeta { last, configuration };
         state.freeze();
-        let (hasher, header) = (crc32fast::Hasher::new(), Some(backup_header(meta)));
-        Self { state, last, header, bytes: 0, hasher, is_whole: false }
+        Self { state, last, meta: Some(meta), bytes: 0, hasher: crc32fast::Hasher::new(), is_whole: false }
     }
 
     /// The last entry in the backup.
@@ -80,9 +80,6 @@ impl Iterator for Salvage {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        if let Some(header) = self.header.take() {
-            return Some(header);
-        }
         if self.is_whole {
             return None;
         }
@@ -90,7 +87,9 @@ impl Iterator for Salvage {
         self.is_whole = self.state.read_frozen(&mut text, PIECE_BYTES);
         self.hasher.update(text.as_bytes());
         self.bytes += text.len() as u64;
-        let mut piece = text.into_bytes();
+        let header = self.meta.take().map(|meta| backup_header(meta, &text));
+        let mut piece = header.unwrap_or_default();
+        piece.extend_from_slice(text.as_bytes());
         if self.is_whole {
             let checksum = Checksum(self.hasher.clone().finalize());
             piece.extend(encode_end(SnapshotEnd { bytes: self.bytes, checksum }));

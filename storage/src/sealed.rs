@@ -20,7 +20,7 @@ const TAIL_START: &str = ",\"crc\":\"";
 const TAIL_END: &str = "\"}";
 const TAIL_LEN: usize = TAIL_START.len() + Checksum::TEXT_LEN + TAIL_END.len();
 
-/// The one version of all these formats that this program reads and writes.
+/// The version of all these formats, except for the first line of some snapshots.
 pub(crate) const VERSION: u64 = 1;
 
 /// Why a line is not a valid sealed line.
@@ -30,7 +30,7 @@ pub enum SealedLineError {
     /// Its format or version is unknown to this program.
     #[error(
         "it is in the format \"{format}\" version {version}, and this program knows only \
-         \"{known_format}\" version {VERSION}: use the program that wrote it"
+         \"{known_format}\" up to version {known_version}: use the program that wrote it"
     )]
     UnknownFormat {
         /// The format it states.
@@ -39,6 +39,8 @@ pub enum SealedLineError {
         version: u64,
         /// The format that was expected.
         known_format: &'static str,
+        /// The highest version of that format that this program knows.
+        known_version: u64,
     },
     /// It does not end in a line break.
     #[error("its line is incomplete")]
@@ -100,12 +102,21 @@ pub(crate) fn open<T: Serialize + DeserializeOwned>(
     line: &[u8],
     known_format: &'static str,
 ) -> Result<T, SealedLineError> {
+    open_up_to(VERSION, line, known_format)
+}
+
+/// Like [`open`], for a format that has versions from [`VERSION`] to `known_version`.
+pub(crate) fn open_up_to<T: Serialize + DeserializeOwned>(
+    known_version: u64,
+    line: &[u8],
+    known_format: &'static str,
+) -> Result<T, SealedLineError> {
     // Format and version are read before the checksum, because another version may have another
     // checksum.
     if let Ok(FormatProbe { format, version }) = serde_json::from_slice(line)
-        && (format != known_format || version != VERSION)
+        && (format != known_format || !(VERSION..=known_version).contains(&version))
     {
-        return Err(SealedLineError::UnknownFormat { format, version, known_format });
+        return Err(SealedLineError::UnknownFormat { format, version, known_format, known_version });
     }
     let content_len = line
         .strip_suffix(b"\n")

@@ -12,7 +12,9 @@
 //! before any byte of it is used, and a file that is not whole is never used, not even in part:
 //! once the log was rewritten behind a snapshot, no other file holds the entries that it covers.
 //!
-//! The content is opaque in this module: lines of JSON, so that `jq` can read the file.
+//! The content is opaque in this module: lines of JSON, so that `jq` can read the file. Only its
+//! beginning matters: content that states a level, with revisions behind it, has version 2 in the
+//! first line of the file. So a program that knows no levels refuses the file by its version.
 //!
 //! | file | topic |
 //! | --- | --- |
@@ -31,6 +33,12 @@ use serde::{Deserialize, Serialize};
 use crate::content::{self, ContentError, Membership};
 use crate::identity::{ClusterId, Identity, Incarnation};
 use crate::sealed::{self, PointText, SealedLineError, VERSION};
+
+/// The version of a snapshot whose content states a level.
+const VERSION_OF_LEVELS: u64 = 2;
+
+/// The beginning of content that states a level.
+const LEVEL_LINE: &str = "{\"level\":";
 
 mod read;
 mod write;
@@ -54,6 +62,8 @@ pub struct SnapshotHeader {
     pub incarnation: Incarnation,
     /// The last entry that the snapshot covers, and the configuration there.
     pub meta: SnapshotMeta,
+    /// Whether the content states a level.
+    pub has_level: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -86,11 +96,12 @@ struct EndText {
 }
 
 impl SnapshotHeader {
-    /// Creates the header of a snapshot of the node with this identity.
+    /// Creates the header of a snapshot of the node with this identity. `content` is the content,
+    /// or its first part.
     #[must_use]
-    pub fn new(identity: &Identity, meta: SnapshotMeta) -> Self {
+    pub fn new(identity: &Identity, meta: SnapshotMeta, content: &str) -> Self {
         let Identity { node, cluster, incarnation, .. } = *identity;
-        Self { node, cluster, incarnation, meta }
+        Self { node, cluster, incarnation, meta, has_level: states_level(content) }
     }
 
     /// Returns the header as it stands in the file, with its line break.
@@ -98,7 +109,7 @@ impl SnapshotHeader {
     pub fn encode(&self) -> Vec<u8> {
         sealed::seal(&HeaderText {
             format: SNAPSHOT_FORMAT.to_owned(),
-            version: VERSION,
+            version: if self.has_level { VERSION_OF_LEVELS } else { VERSION },
             node: self.node.0,
             cluster: self.cluster.to_string(),
             incarnation: self.incarnation.to_string(),
@@ -121,7 +132,7 @@ impl SnapshotHeader {
     ///
     /// [`SealedLineError`] when the line is incomplete, damaged, or in an unknown format.
     pub fn decode(line: &[u8]) -> Result<Self, SealedLineError> {
-        let text: HeaderText = sealed::open(line, SNAPSHOT_FORMAT)?;
+        let text: HeaderText = sealed::open_up_to(VERSION_OF_LEVELS, line, SNAPSHOT_FORMAT)?;
         let header = || {
             let configuration = configuration(&text.voters, &text.outgoing, &text.learners)?;
             let configuration = configuration.described_by(&text.members, text.additions)?;
@@ -130,6 +141,7 @@ impl SnapshotHeader {
                 cluster: ClusterId::from_text(&text.cluster)?,
                 incarnation: Incarnation::from_text(&text.incarnation)?,
                 meta: SnapshotMeta { last: text.last.point()?, configuration },
+                has_level: text.version == VERSION_OF_LEVELS,
             })
         };
         let header = header().ok_or(SealedLineError::Form)?;
@@ -147,6 +159,11 @@ impl SnapshotHeader {
     pub fn last(&self) -> LogPoint {
         self.meta.last
     }
+}
+
+/// Returns whether the content of a snapshot states a level in its first line.
+pub(crate) fn states_level(content: &str) -> bool {
+    content.starts_with(LEVEL_LINE)
 }
 
 fn ids(nodes: &[NodeId]) -> Vec<u64> {
@@ -205,6 +222,11 @@ impl<'a> SnapshotFile<'a> {
             return Err(SnapshotError::Checksum { stated: end.checksum, found });
         }
         let content = std::str::from_utf8(content).map_err(|_| SnapshotError::NotText)?;
+        // The other way around is accepted: a program that knows no levels writes its own version
+        // into the header of a backup, whatever the server sends.
+        if header.has_level && !states_level(content) {
+            return Err(SnapshotError::Header(SealedLineError::Form));
+        }
         Ok(Self { header, content, end })
     }
 

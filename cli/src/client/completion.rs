@@ -16,7 +16,7 @@ use rustyline::{Context, Helper};
 
 use super::line::vocabulary;
 use crate::caller::Caller;
-use crate::request::{Effect, Request};
+use crate::request::{Effect, Range, Request};
 use crate::target::Target;
 
 /// The timeout of a request for keys. Chosen so that the wait is noticeable but not annoying.
@@ -36,7 +36,7 @@ impl Completion {
     }
 
     fn keys(&self, prefix: &str) -> Vec<String> {
-        let request = Request::Scan { prefix, limit: KEYS_MAX, after: None };
+        let request = Request::Scan(Range { prefix, limit: KEYS_MAX, ..Range::default() });
         let Ok(reply) = self.caller.borrow_mut().call(request) else { return Vec::new() };
         if reply.refusal(Effect::Reads).is_some() {
             return Vec::new();
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(commands("s"), ["scan", "status"]);
         assert_eq!(commands("he"), ["help"]);
         assert!(commands("").len() >= 9);
-        assert_eq!(flags("get", "--"), ["--linearizable", "--raw"]);
+        assert_eq!(flags("get", "--"), ["--linearizable", "--raw", "--meta"]);
         assert_eq!(flags("cas", "--a"), ["--absent"]);
         assert_eq!(actions("member", "p"), ["promote"]);
         assert_eq!(actions("member", ""), ["list", "add", "promote", "remove"]);

@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use super::words;
-use crate::commands::{Cas, Delete, Get, Member, Ping, Put, Scan, Status, Transfer};
+use crate::commands::{Cas, Delete, Get, Incr, Member, Ping, Put, Scan, Status, Transfer};
 
 /// A parsed line.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) enum Word {
     Get(Get),
     Delete(Delete),
     Cas(Cas),
+    Incr(Incr),
     Scan(Scan),
     Status(Status),
     Transfer(Transfer),

@@ -254,21 +254,21 @@ fn from_server(context: &mut Context<'_>, mut file: Target<'_>) -> Result<Option
     loop {
         let part: Part<'_> = serde_json::from_str(&line).map_err(|_| CommandError::ReplyIncomplete)?;
         let backup = part.backup.ok_or(CommandError::ReplyIncomplete)?;
+        let mut text = String::with_capacity(line.len());
+        for content in &part.lines {
+            text.push_str(content.get());
+            text.push('\n');
+        }
         let last = match point {
             Some(last) => last,
             None => {
                 let meta = meta(backup, part.configuration).ok_or(CommandError::ReplyIncomplete)?;
                 let last = meta.last;
                 point = Some(last);
-                write(context, &mut file, &backup_header(meta))?;
+                write(context, &mut file, &backup_header(meta, &text))?;
                 last
             }
         };
-        let mut text = String::with_capacity(line.len());
-        for content in &part.lines {
-            text.push_str(content.get());
-            text.push('\n');
-        }
         sum.add(&text);
         write(context, &mut file, text.as_bytes())?;
         if let Some(end) = &part.end {

@@ -15,6 +15,7 @@ Examples:
   coracle cas lock --absent alice             acquires the lock if it is free
   coracle cas lock --expect alice bob         hands it over
   coracle cas counter --json --expect 41 42
+  coracle cas lock --rev 17 bob               only if it has not changed since
 
 Prints `ok`. If the key has another value, prints that value; if it is absent, prints nothing. The exit code \
 is 5 in both cases."
@@ -32,6 +33,10 @@ pub(crate) struct Cas {
     #[arg(long, group = "condition")]
     absent: bool,
 
+    /// The revision that the key must have, as `get --meta` prints it; 0: the key must be absent
+    #[arg(long, value_name = "N", group = "condition")]
+    rev: Option<u64>,
+
     /// A string; `-` reads it from stdin
     #[arg(allow_negative_numbers = true)]
     value: String,
@@ -45,6 +50,10 @@ impl Execute for Cas {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let expect = self.expect.as_deref().map(|old| literal(old, self.json)).transpose()?;
         let value = value(&self.value, self.json, context.stdin)?;
+        if let Some(rev) = self.rev {
+            let request = Request::CasRevision { key: &self.key, rev, value: &value };
+            return context.write(&self.key, request);
+        }
         context.write(&self.key, Request::Cas { key: &self.key, expect: expect.as_deref(), value: &value })
     }
 }

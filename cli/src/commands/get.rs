@@ -14,6 +14,7 @@ Examples:
   coracle get snack --linearizable
   coracle get user:7 | jq .name
   coracle get snack -o json
+  coracle get snack --meta                also its revisions, a line each
   coracle get motd --raw > motd.txt       what `coracle put motd - < motd.txt`
                                           has stored, byte for byte
 
@@ -35,8 +36,12 @@ pub(crate) struct Get {
     /// as its JSON
     ///
     /// Overrides -o. On a terminal control characters are still escaped.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "meta")]
     raw: bool,
+
+    /// Also print the revision of the last change and that of the creation
+    #[arg(long)]
+    meta: bool,
 }
 
 impl Execute for Get {
@@ -45,8 +50,13 @@ impl Execute for Get {
         if self.raw {
             context.format = Format::Text;
         }
-        let reply = context.ask_about(&self.key, Request::Get { key: &self.key, consistency })?;
+        let reply =
+            context.ask_about(&self.key, Request::Get { key: &self.key, consistency, meta: self.meta })?;
         let value = reply.value.as_deref().ok_or(CommandError::ReplyIncomplete)?;
-        if self.raw { context.print_raw(value) } else { context.print_text(value) }
+        if self.raw {
+            return context.print_raw(value);
+        }
+        context.print_text(value)?;
+        if self.meta { context.print_meta(&reply) } else { Ok(()) }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Found {
         found: Kind,
         expected: Kind,
     },
+    /// A different revision than the expected one.
+    OtherRevision(u64),
 }
 
 /// A JSON type.
@@ -68,8 +70,11 @@ impl Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::OtherKind { found, expected } = *self else {
-            return f.write_str(if *self == Self::Nothing { ": it is absent" } else { "" });
+        let (found, expected) = match *self {
+            Self::OtherKind { found, expected } => (found, expected),
+            Self::OtherRevision(rev) => return write!(f, ": its revision is {rev}"),
+            Self::Nothing => return f.write_str(": it is absent"),
+            Self::OtherValue => return Ok(()),
         };
         write!(f, ": it holds {}, and {} was expected", found.name(), expected.name())?;
         match (found, expected) {

@@ -22,6 +22,7 @@ mod backup;
 mod cas;
 mod delete;
 mod get;
+mod incr;
 mod member;
 mod mismatch;
 mod ping;
@@ -30,17 +31,20 @@ mod salvage;
 mod scan;
 mod status;
 mod transfer;
+mod txn;
 
 pub(crate) use backup::{Backup, BackupError};
 pub(crate) use cas::Cas;
 pub(crate) use delete::Delete;
 pub(crate) use get::Get;
+pub(crate) use incr::Incr;
 pub(crate) use member::{Add, List, Member, Promote, Remove};
 pub(crate) use ping::Ping;
 pub(crate) use put::Put;
 pub(crate) use scan::Scan;
 pub(crate) use status::Status;
 pub(crate) use transfer::Transfer;
+pub(crate) use txn::{Txn, TxnError};
 
 use mismatch::Found;
 
@@ -74,6 +78,12 @@ pub(crate) enum CommandError {
     NotFound { key: Box<str> },
     #[error("{key:?} does not hold the expected value{found}")]
     Mismatch { key: Box<str>, found: Found },
+    #[error("{key:?} does not have the expected revision{found}")]
+    OtherRevision { key: Box<str>, found: Found },
+    #[error("{deleted} keys were removed before this failed: {error}")]
+    PartlyDeleted { deleted: u64, error: Box<CommandError> },
+    #[error(transparent)]
+    Txn(#[from] TxnError),
     #[error("there is no member {node}: the members are {members}")]
     NoSuchMember { node: u64, members: Box<str> },
     #[error(transparent)]
@@ -93,7 +103,9 @@ impl CommandError {
         match self {
             Self::Value(error) => error.exit(),
             Self::NotFound { .. } => Exit::NotFound,
-            Self::Mismatch { .. } => Exit::Precondition,
+            Self::Mismatch { .. } | Self::OtherRevision { .. } => Exit::Precondition,
+            Self::PartlyDeleted { error, .. } => error.exit(),
+            Self::Txn(error) => error.exit(),
             Self::NoSuchMember { .. } => Exit::Usage,
             Self::Backup(error) => error.exit(),
             Self::Refused(refusal) => refusal.exit(),
@@ -104,7 +116,10 @@ impl CommandError {
 
     /// Returns whether an interrupt ended the command.
     pub(crate) fn is_interrupt(&self) -> bool {
-        matches!(self, Self::Call(CallError::GivenUp { .. }))
+        match self {
+            Self::PartlyDeleted { error, .. } => error.is_interrupt(),
+            other => matches!(other, Self::Call(CallError::GivenUp { .. })),
+        }
     }
 
     /// Returns whether stdout was closed by its reader, such as `head`, which is no failure worth
@@ -129,9 +144,17 @@ impl Context<'_> {
                 if let Some(actual) = &reply.actual {
                     self.print_text(actual)?;
                 }
-                let expected = if let Request::Cas { expect, .. } = request { expect } else { None };
-                let found = Found::new(expected, reply.actual.as_deref());
-                Err(CommandError::Mismatch { key: key.into(), found })
+                let (key, actual) = (key.into(), reply.actual.as_deref());
+                Err(match request {
+                    Request::Cas { expect, .. } => {
+                        CommandError::Mismatch { key, found: Found::new(expect, actual) }
+                    }
+                    _ => {
+                        let rev = reply.rev.filter(|rev| *rev > 0);
+                        let found = rev.map_or(Found::Nothing, Found::OtherRevision);
+                        CommandError::OtherRevision { key, found }
+                    }
+                })
             }
             Some(refusal) => Err(CommandError::Refused(refusal)),
         }
@@ -167,6 +190,17 @@ impl Context<'_> {
     fn print_done(&mut self) -> Result<(), CommandError> {
         if self.format.is_text() {
             writeln!(self.out, "{DONE}")?;
+        }
+        Ok(())
+    }
+
+    /// Prints the revisions of a key, one per line.
+    fn print_meta(&mut self, reply: &Reply) -> Result<(), CommandError> {
+        if self.format.is_text() {
+            for (name, revision) in [("rev", reply.rev), ("created", reply.created)] {
+                let revision = revision.ok_or(CommandError::ReplyIncomplete)?;
+                writeln!(self.out, "{name} {revision}")?;
+            }
         }
         Ok(())
     }

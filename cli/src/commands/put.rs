@@ -34,11 +34,18 @@ pub(crate) struct Put {
     /// Take VALUE as JSON: a number, true, false, an object, an array or a "string"
     #[arg(long)]
     json: bool,
+
+    /// Also print the revision of the change and that of the creation
+    #[arg(long)]
+    meta: bool,
 }
 
 impl Execute for Put {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let value = value(&self.value, self.json, context.stdin)?;
-        context.write(&self.key, Request::Put { key: &self.key, value: &value })
+        let reply =
+            context.ask_about(&self.key, Request::Put { key: &self.key, value: &value, meta: self.meta })?;
+        context.print_done()?;
+        if self.meta { context.print_meta(&reply) } else { Ok(()) }
     }
 }

@@ -6,12 +6,13 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use serde_json::value::RawValue;
 
 use super::{CommandError, Context, Execute};
 use crate::numbers;
 use crate::output::{Format, escaped, harmless, one_line, unmistakable_line};
 use crate::reply::Item;
-use crate::request::Request;
+use crate::request::{Range, Request};
 use crate::value::quoted;
 
 /// The number of items per request. Chosen so that a page of keys and values of the maximum size,
@@ -25,7 +26,10 @@ Examples:
   coracle scan                            everything
   coracle scan user: --limit 10
   coracle scan user: --after user:41      goes on where an earlier scan ended
-  coracle scan | cut -f1                  the keys alone
+  coracle scan --keys-only
+  coracle scan user: --reverse --limit 10 the last ten
+  coracle scan --after user:41 --end user:90
+  coracle scan user: --count
   coracle scan -o json | jq -r '.items[] | select(.value > 9) | .key'
   coracle scan -o jsonl | jq -r 'select(.value > 9) | .key'
 
@@ -43,9 +47,25 @@ pub(crate) struct Scan {
     #[arg(long, value_name = "N", value_parser = numbers::at_least_one)]
     limit: Option<u64>,
 
-    /// Only keys after this one
+    /// Only keys after this one; with --reverse, before it
     #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
     after: Option<String>,
+
+    /// Only keys before this one
+    #[arg(long, value_name = "KEY", allow_negative_numbers = true)]
+    end: Option<String>,
+
+    /// In descending order
+    #[arg(long)]
+    reverse: bool,
+
+    /// The keys alone, one per line
+    #[arg(long)]
+    keys_only: bool,
+
+    /// Print only the number of keys, whatever the limit
+    #[arg(long, conflicts_with = "keys_only")]
+    count: bool,
 }
 
 impl Execute for Scan {
@@ -53,10 +73,19 @@ impl Execute for Scan {
         let mut remaining = self.limit.unwrap_or(u64::MAX);
         let mut after = self.after.clone();
         let mut is_first = true;
+        if self.count {
+            let reply =
+                context.ask(Request::Scan(Range { count: true, ..self.range(1, after.as_deref()) }))?;
+            context.print_reply(&reply)?;
+            let count = reply.count.ok_or(CommandError::ReplyIncomplete)?;
+            if context.format.is_text() {
+                writeln!(context.out, "{count}")?;
+            }
+            return Ok(());
+        }
         loop {
             let limit = remaining.min(PAGE_ITEMS);
-            let request = Request::Scan { prefix: &self.prefix, limit, after: after.as_deref() };
-            let reply = context.ask(request)?;
+            let reply = context.ask(Request::Scan(self.range(limit, after.as_deref())))?;
             let items = reply.items.ok_or(CommandError::ReplyIncomplete)?;
             remaining = remaining.saturating_sub(items.len() as u64);
             let is_last = !reply.more || remaining == 0;
@@ -85,16 +114,28 @@ impl Execute for Scan {
     }
 }
 
+impl Scan {
+    fn range<'a>(&'a self, limit: u64, after: Option<&'a str>) -> Range<'a> {
+        let Self { prefix, end, reverse, keys_only, .. } = self;
+        let (end, reverse, keys_only) = (end.as_deref(), *reverse, *keys_only);
+        Range { prefix, limit, after, end, reverse, keys_only, count: false }
+    }
+}
+
 fn write_lines(out: &mut dyn Write, items: &[Item], is_terminal: bool) -> io::Result<()> {
     let line = if is_terminal { unmistakable_line } else { one_line };
-    items.iter().try_for_each(|item| writeln!(out, "{}\t{}", escaped(&item.key), line(&item.value)))
+    items.iter().try_for_each(|item| match &item.value {
+        Some(value) => writeln!(out, "{}\t{}", escaped(&item.key), line(value)),
+        None => writeln!(out, "{}", escaped(&item.key)),
+    })
 }
 
 /// Formats one item as a JSON object; for a terminal without control characters.
 fn object(item: &Item, is_terminal: bool) -> String {
-    let value = item.value.get();
+    let key = quoted(&item.key);
+    let Some(value) = item.value.as_deref().map(RawValue::get) else { return format!("{{\"key\":{key}}}") };
     let value = if is_terminal { harmless(value) } else { value.into() };
-    format!("{{\"key\":{},\"value\":{value}}}", quoted(&item.key))
+    format!("{{\"key\":{key},\"value\":{value}}}")
 }
 
 /// Writes one page's part of the reply that a single request without a limit would have received.
@@ -122,12 +163,10 @@ fn write_json(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
     use super::*;
 
     fn item(key: &str, value: &str) -> Item {
-        Item { key: key.to_owned(), value: RawValue::from_string(value.to_owned()).unwrap() }
+        Item { key: key.to_owned(), value: RawValue::from_string(value.to_owned()).ok() }
     }
 
     fn json(pages: &[&[Item]], more: bool) -> String {
@@ -149,6 +188,11 @@ mod tests {
     #[test]
     fn an_item_alone_is_an_object() {
         assert_eq!(object(&item("a\"\n", "1e400"), false), r#"{"key":"a\"\n","value":1e400}"#);
+        let key = Item { key: "a".to_owned(), value: None };
+        assert_eq!(object(&key, false), r#"{"key":"a"}"#);
+        let mut out = Vec::new();
+        write_lines(&mut out, &[key], false).unwrap();
+        assert_eq!(out, b"a\n");
         assert_eq!(object(&item("a", "\"\u{9b}\""), true), r#"{"key":"a","value":"\u009b"}"#);
         assert_eq!(object(&item("a", "\"\u{9b}\""), false), "{\"key\":\"a\",\"value\":\"\u{9b}\"}");
     }

@@ -49,7 +49,7 @@ impl Status {
     /// waits forever.
     fn wait(patience: Duration, context: &mut Context<'_>) -> Result<(), CommandError> {
         let begin = Instant::now();
-        let read = Request::Get { key: "wait", consistency: Consistency::Linearizable };
+        let read = Request::Get { key: "wait", consistency: Consistency::Linearizable, meta: false };
         loop {
             let failure = match context.caller.call(read) {
                 Ok(reply) => match reply.refusal(read.effect()) {

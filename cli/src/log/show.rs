@@ -83,7 +83,51 @@ fn write_rows(out: &mut dyn Write, entries: &Entries) -> io::Result<()> {
 
 /// The widths are fixed, because finding the widest cell would need a second pass over a long file.
 fn write_row(out: &mut dyn Write, [index, term, op, key, value, crc]: [&str; 6]) -> io::Result<()> {
-    writeln!(out, "{index:>8}  {term:>6}  {op:<6}  {key:<KEY_WIDTH$}  {value:<VALUE_WIDTH$}  {crc}")
+    writeln!(out, "{index:>8}  {term:>6}  {op:<13}  {key:<KEY_WIDTH$}  {value:<VALUE_WIDTH$}  {crc}")
+}
+
+/// The members of an entry's payload.
+#[derive(Deserialize)]
+struct Members {
+    op: String,
+    key: Option<String>,
+    prefix: Option<String>,
+    value: Option<Box<RawValue>>,
+    rev: Option<u64>,
+    by: Option<i64>,
+    limit: Option<u64>,
+    level: Option<u64>,
+    #[serde(rename = "if")]
+    conditions: Option<Box<RawValue>>,
+    then: Option<Box<RawValue>>,
+    #[serde(rename = "else")]
+    otherwise: Option<Box<RawValue>>,
+}
+
+impl Members {
+    fn key_cell(&self) -> Option<String> {
+        let prefix = || self.prefix.as_ref().map(|prefix| format!("{}*", escaped(prefix)));
+        self.key.as_deref().map(escaped).or_else(prefix)
+    }
+
+    /// The value, and whatever else the entry says of its effect.
+    fn value_cell(&self) -> Option<String> {
+        let part = |name: &str, json: &Option<Box<RawValue>>| {
+            json.as_deref().filter(|json| json.get() != "[]").map(|json| format!("{name} {}", one_line(json)))
+        };
+        let parts = [
+            self.value.as_deref().map(one_line),
+            self.by.map(|by| format!("by {by}")),
+            self.limit.map(|limit| format!("at most {limit}")),
+            self.level.map(|level| level.to_string()),
+            self.rev.map(|rev| format!("if rev {rev}")),
+            part("if", &self.conditions),
+            part("then", &self.then),
+            part("else", &self.otherwise),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
 }
 
 /// The cells of a row that come from an entry's payload.
@@ -95,17 +139,11 @@ struct Shown {
 
 impl Shown {
     fn of(payload: &str) -> Self {
-        #[derive(Deserialize)]
-        struct Members {
-            op: String,
-            key: Option<String>,
-            value: Option<Box<RawValue>>,
-        }
         match serde_json::from_str::<Members>(&format!("{{{payload}}}")) {
-            Ok(Members { op, key, value }) => Self {
-                op: escaped(&op),
-                key: shortened(&key.as_deref().map_or_else(|| "-".to_owned(), escaped), KEY_WIDTH),
-                value: shortened(&value.as_deref().map_or_else(|| "-".to_owned(), one_line), VALUE_WIDTH),
+            Ok(members) => Self {
+                op: escaped(&members.op),
+                key: shortened(&members.key_cell().unwrap_or_else(|| "-".to_owned()), KEY_WIDTH),
+                value: shortened(&members.value_cell().unwrap_or_else(|| "-".to_owned()), VALUE_WIDTH),
             },
             // An entry of a newer version, valid as a line: its payload is shown as far as it fits.
             Err(_) => Self {
@@ -144,6 +182,14 @@ mod tests {
         assert_eq!(cells(r#""op":"PUT","key":"a","value":1e400"#), owned("PUT", "a", "1e400"));
         assert_eq!(cells(r#""op":"DELETE","key":"a""#), owned("DELETE", "a", "-"));
         assert_eq!(cells(r#""op":"NOOP""#), owned("NOOP", "-", "-"));
+        assert_eq!(cells(r#""op":"CAS","key":"a","rev":7,"value":1"#), owned("CAS", "a", "1 if rev 7"));
+        assert_eq!(cells(r#""op":"DELETE","key":"a","rev":7"#), owned("DELETE", "a", "if rev 7"));
+        assert_eq!(cells(r#""op":"INCR","key":"a","by":-5"#), owned("INCR", "a", "by -5"));
+        let delete = r#""op":"DELETE_PREFIX","limit":9,"prefix":"a""#;
+        assert_eq!(cells(delete), owned("DELETE_PREFIX", "a*", "at most 9"));
+        assert_eq!(cells(r#""op":"LEVEL","level":1"#), owned("LEVEL", "-", "1"));
+        let txn = r#""op":"TXN","if":[],"then":[{"op":"get","key":"a"}],"else":[]"#;
+        assert_eq!(cells(txn), owned("TXN", "-", r#"then [{"op":"get","key":"a"}]"#));
         assert_eq!(cells(r#""new":1"#), owned("?", "?", r#""new":1"#));
     }
 

@@ -36,7 +36,7 @@ pub(super) fn show(path: &Path, bytes: &[u8], format: Format) -> Result<(), LogE
 }
 
 fn write_header(out: &mut dyn Write, header: &SnapshotHeader) -> io::Result<()> {
-    let SnapshotHeader { node, cluster, incarnation, meta } = header;
+    let SnapshotHeader { node, cluster, incarnation, meta, .. } = header;
     let voters = list(meta.configuration.voters().nodes());
     let last = meta.last;
     writeln!(out, "node         {node}")?;

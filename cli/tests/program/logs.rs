@@ -65,6 +65,7 @@ impl Sample {
         let header = SnapshotHeader::new(
             &identity(),
             SnapshotMeta { last: LAST, configuration: Configuration::of_voters(voters) },
+            "",
         );
         let mut text = String::from_utf8(header.encode()).unwrap();
         text.push_str("{\"key\":\"big\",\"value\":1e400}\n{\"key\":\"snack\",\"value\":\"chips\"}\n");

@@ -5,7 +5,7 @@
 //! each caller the answer to that caller's own request, so an answer of another kind is a bug and
 //! panics.
 
-use crate::kv::{Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
+use crate::kv::{Command, Found, Key, KeyMeta, Outcome, Page, Query, Scan, ScanContent, Session, Value};
 use crate::proxy::{Answered, NodeReport};
 use crate::raft::{LogIndex, NodeId};
 use crate::replica::{Answer, Request};
@@ -24,7 +24,7 @@ impl Question<Outcome> {
     /// Executes a command, exactly once if it has a session.
     #[must_use]
     pub fn write(command: Command, session: Option<Session>) -> Self {
-        Self { request: Request::Write { command, session }, read: applied }
+        Self { request: Request::Write { command, session, wants_meta: false }, read: applied }
     }
 }
 
@@ -59,6 +59,33 @@ impl Question<bool> {
     }
 }
 
+impl Question<Option<(Value, KeyMeta)>> {
+    /// Reads the value of `key` and its revisions, from a node whose applied index is at least
+    /// `at_least`.
+    #[must_use]
+    pub fn get_entry(key: Key, at_least: LogIndex) -> Self {
+        let read = |answered| match found(answered) {
+            (index, Found::Entry(entry)) => (index, entry),
+            (_, found) => panic!("a get with revisions was answered with {found:?}"),
+        };
+        Self { request: Request::Read { query: Query::Entry(key), at_least }, read }
+    }
+}
+
+impl Question<u64> {
+    /// Counts the keys in the range of a scan, at a node whose applied index is at least
+    /// `at_least`.
+    #[must_use]
+    pub fn count(scan: Scan, at_least: LogIndex) -> Self {
+        let read = |answered| match found(answered) {
+            (index, Found::Count(keys)) => (index, keys),
+            (_, found) => panic!("a count was answered with {found:?}"),
+        };
+        let query = Query::Scan(Scan { content: ScanContent::Count, ..scan });
+        Self { request: Request::Read { query, at_least }, read }
+    }
+}
+
 impl Question<Option<Value>> {
     /// Reads the value of `key` from a node whose applied index is at least `at_least`.
     #[must_use]
@@ -75,13 +102,19 @@ impl Question<Option<Value>> {
 }
 
 impl Question<Page> {
-    /// Reads a page of keys and values from a node whose applied index is at least `at_least`.
+    /// Reads a page of keys, with values unless the scan asks for keys alone, from a node whose
+    /// applied index is at least `at_least`.
     #[must_use]
     pub fn scan(scan: Scan, at_least: LogIndex) -> Self {
         let read = |answered| match found(answered) {
             (index, Found::Page(page)) => (index, page),
-            (_, Found::Value(_)) => panic!("a scan was answered with a value"),
+            (_, found) => panic!("a scan was answered with {found:?}"),
         };
+        let content = match scan.content {
+            ScanContent::Count => ScanContent::Values,
+            content => content,
+        };
+        let scan = Scan { content, ..scan };
         Self { request: Request::Read { query: Query::Scan(scan), at_least }, read }
     }
 }
@@ -100,7 +133,7 @@ impl Question<Vec<NodeReport>> {
 
 fn applied(answered: Answered) -> (LogIndex, Outcome) {
     match answered {
-        Answered::ByNode(Answer::Applied { index, outcome }) => (index, outcome),
+        Answered::ByNode(Answer::Applied { index, outcome, .. }) => (index, outcome),
         other => panic!("a write was answered with {other:?}"),
     }
 }
@@ -115,7 +148,7 @@ fn found(answered: Answered) -> (LogIndex, Found) {
 fn value(answered: Answered) -> (LogIndex, Option<Value>) {
     match found(answered) {
         (index, Found::Value(value)) => (index, value),
-        (_, Found::Page(_)) => panic!("a get was answered with a page"),
+        (_, found) => panic!("a get was answered with {found:?}"),
     }
 }
 
@@ -131,9 +164,11 @@ mod tests {
     #[test]
     fn each_answer_is_converted_to_the_type_of_its_question() {
         let index = LogIndex(7);
-        let applied = Answered::ByNode(Answer::Applied { index, outcome: Outcome::Done });
+        let applied =
+            Answered::ByNode(Answer::Applied { index, outcome: Outcome::Done, meta: KeyMeta::default() });
         assert_eq!((Question::delete(key()).read)(applied), (index, true));
-        let absent = Answered::ByNode(Answer::Applied { index, outcome: Outcome::NotFound });
+        let absent =
+            Answered::ByNode(Answer::Applied { index, outcome: Outcome::NotFound, meta: KeyMeta::default() });
         assert_eq!((Question::delete(key()).read)(absent), (index, false));
         let value = Some(Value::from_json("1").unwrap());
         let read = Answered::ByNode(Answer::Read { index, found: Found::Value(value.clone()) });
@@ -151,7 +186,11 @@ mod tests {
     #[test]
     #[should_panic(expected = "a read was answered with")]
     fn an_answer_to_something_else_is_a_bug() {
-        let applied = Answered::ByNode(Answer::Applied { index: LogIndex(7), outcome: Outcome::Done });
+        let applied = Answered::ByNode(Answer::Applied {
+            index: LogIndex(7),
+            outcome: Outcome::Done,
+            meta: KeyMeta::default(),
+        });
         (Question::get_linearizable(key()).read)(applied);
     }
 }

@@ -213,6 +213,7 @@ impl Joining {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Level;
     use crate::peer::Standing;
     use crate::raft::{Addition, LogIndex, Member};
 
@@ -233,6 +234,8 @@ mod tests {
             is_settled: false,
             was_named: false,
             addition: Addition::default(),
+            supports: Level::MAX,
+            level: Level::FIRST,
         }
     }
 

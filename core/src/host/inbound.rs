@@ -174,6 +174,7 @@ impl Inbound {
 mod tests {
     use super::*;
     use crate::identity::Incarnation;
+    use crate::kv::Level;
     use crate::memory::{FRAME_BYTES_MIN, MemoryShares};
     use crate::peer::{CallId, Outbox};
     use crate::raft::{Addition, Body, Heartbeat, LogIndex, Message, ReadRound, Term};
@@ -191,6 +192,7 @@ mod tests {
             configuration_index: LogIndex(0),
             boot: THEIR_BOOT,
             addition: Addition::default(),
+            supports: Level::MAX,
             is_of_cluster: true,
         };
         Inbound::new(NodeId(1), OWN_BOOT, handshake, budget)

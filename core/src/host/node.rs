@@ -16,6 +16,7 @@
 use super::forward::Forwarded;
 use super::snapshots::{MemorySnapshots, SnapshotOrder};
 use crate::identity::Incarnation;
+use crate::kv::Level;
 use crate::memory::{MemoryBudget, NodeMemory};
 use crate::peer::{CallId, HandshakeRefusal, KnownMembers, PeerFrame};
 use crate::proxy::ProxyInput;
@@ -108,6 +109,8 @@ pub struct NodeHost {
     followed: Option<KnownMembers>,
     /// Whether it was reported that requests can be answered.
     ready_is_told: bool,
+    /// The level that was last reported to the router, once the node had caught up.
+    told_level: Option<Level>,
     resignation: Option<RequestId>,
     inputs: Vec<Input>,
     outputs: Vec<Output>,
@@ -171,6 +174,7 @@ impl NodeHost {
             forwarded: Forwarded::default(),
             followed: None,
             ready_is_told: false,
+            told_level: None,
             resignation: None,
             inputs: Vec::new(),
             outputs: Vec::new(),
@@ -277,6 +281,11 @@ impl NodeHost {
             actions.push(NodeAction::Report(Event::Ready));
         }
         let mut for_router = Vec::new();
+        let level = self.replica.level();
+        if self.told_level != Some(level) && self.ready_is_told {
+            self.told_level = Some(level);
+            for_router.push(ProxyInput::Level(level));
+        }
         for output in self.outputs.drain(..) {
             match output {
                 Output::Persist(persist) => match &self.medium {
@@ -357,7 +366,7 @@ mod tests {
 
     fn leader_in_memory() -> NodeHost {
         let mut host = NodeHost::in_memory(NODE, replica(1));
-        while host.replica().status().leader.is_none() {
+        while host.replica().level() < Level::MAX {
             turns(&mut host);
         }
         host

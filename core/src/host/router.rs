@@ -251,7 +251,11 @@ mod tests {
         memory.note_node(NodeId(0), crate::memory::NodeMemory { text: 1 << 20, ..Default::default() });
         let key = crate::kv::Key::new("k").unwrap();
         let value = crate::kv::Value::from_json("1").unwrap();
-        let put = Request::Write { command: crate::kv::Command::Put { key, value }, session: None };
+        let put = Request::Write {
+            command: crate::kv::Command::Put { key, value },
+            session: None,
+            wants_meta: false,
+        };
         let asked = [RouterInput::Asked(4, vec![(9, put.clone())]), RouterInput::Called(2, put)];
         let actions = step(&mut router, asked);
         assert!(matches!(

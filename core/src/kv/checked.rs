@@ -16,9 +16,13 @@
 
 use std::fmt;
 
-use super::command::{Command, LoggedWrite, Operation, Write, take_string};
+use super::command::{Command, LoggedWrite, Operation, Write};
+use super::level::Level;
+use super::payload::take_string;
+use super::revision::{KeyMeta, Revision};
 use super::session::Session;
 use super::session_table::{SessionLimits, SessionLineError, SessionTable};
+use super::table::Held;
 use super::text::{Key, KeyError, Value, ValueError, push_json_string};
 use crate::mutant::{self, Mutant};
 
@@ -53,10 +57,13 @@ impl std::error::Error for TextError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StateLineError {
-    /// The line is not a key with its value.
+    /// The line is not a key with its content.
     Pair(TextError),
-    /// The line is out of order: keys ascend, each once, and sessions come before all keys.
+    /// The line is out of order: the level comes first, sessions come before all keys, and keys
+    /// ascend, each once.
     Order,
+    /// The line states a level that this version does not know.
+    Level,
     /// The line is not a line of the session table, or does not fit the lines before it.
     Session(SessionLineError),
 }
@@ -65,8 +72,11 @@ impl fmt::Display for StateLineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pair(fault) => fault.fmt(f),
-            Self::Order => {
-                f.write_str("it is out of order: sessions come first, then keys, ascending and each once")
+            Self::Order => f.write_str(
+                "it is out of order: the level comes first, then sessions, then keys, ascending and each once",
+            ),
+            Self::Level => {
+                f.write_str("this version does not support its level; a later version may have written it")
             }
             Self::Session(error) => error.fmt(f),
         }
@@ -84,15 +94,18 @@ impl Write {
     /// [`Command::write_payload`] makes of the command.
     pub fn checked(payload: &str) -> Result<Self, TextError> {
         let LoggedWrite { session, operation } = LoggedWrite::read(payload).ok_or(TextError::Unknown)?;
-        let key = Key::new(operation.key()).map_err(TextError::Key)?;
+        let checked_key = |text: &str| Key::new(text).map_err(TextError::Key);
         let command = match operation {
-            Operation::Put { value, .. } => Command::Put { key, value: checked_value(value)? },
-            Operation::Delete { .. } => Command::Delete { key },
-            Operation::Cas { expect, value, .. } => Command::Cas {
-                key,
+            Operation::Put { key, value } => {
+                Command::Put { key: checked_key(&key)?, value: checked_value(value)? }
+            }
+            Operation::Delete { key } => Command::Delete { key: checked_key(&key)? },
+            Operation::Cas { key, expect, value } => Command::Cas {
+                key: checked_key(&key)?,
                 expect: expect.map(checked_value).transpose()?,
                 value: checked_value(value)?,
             },
+            Operation::Other(command) => command,
         };
         let session = session.map(Session::from);
         let mut written = String::with_capacity(payload.len());
@@ -106,39 +119,96 @@ fn checked_value(json: &str) -> Result<Value, TextError> {
     if value.as_json() == json { Ok(value) } else { Err(TextError::Form) }
 }
 
-/// Parses a line of a state into a key and its value.
-pub(super) fn read_pair(line: &str) -> Result<(Key, Value), TextError> {
+/// Parses a line of a state into a key and its content. `first` is the entry from which revisions
+/// are counted; [`Revision::NONE`]: the line has none.
+fn read_pair(line: &str, first: Revision) -> Result<(Key, Held), TextError> {
     let text = line.strip_prefix("{\"key\":").ok_or(TextError::Unknown)?;
     let (key, rest) = take_string(text).ok_or(TextError::Unknown)?;
-    let json = rest.strip_prefix(",\"value\":").and_then(|rest| rest.strip_suffix('}'));
-    let value = checked_value(json.ok_or(TextError::Unknown)?)?;
     let key = Key::new(&key).map_err(TextError::Key)?;
     let mut written = String::with_capacity(text.len() - rest.len());
     push_json_string(&mut written, key.as_str());
-    let is_written_so = text.strip_suffix(rest) == Some(written.as_str());
-    if is_written_so { Ok((key, value)) } else { Err(TextError::Form) }
+    if text.strip_suffix(rest) != Some(written.as_str()) {
+        return Err(TextError::Form);
+    }
+    let (meta, rest) = match first {
+        Revision::NONE => (KeyMeta::default(), rest),
+        _ => read_meta(rest, first)?,
+    };
+    let json = rest.strip_prefix(",\"value\":").and_then(|rest| rest.strip_suffix('}'));
+    let value = checked_value(json.ok_or(TextError::Unknown)?)?;
+    Ok((key, Held { value, meta }))
 }
 
-/// Accepts the next line of a state, after `last_key`: a session is added to `sessions`, a key and
-/// its value are returned.
+/// Parses the revisions of a key: none is older than `first`, or older than its creation.
+fn read_meta(text: &str, first: Revision) -> Result<(KeyMeta, &str), TextError> {
+    let members = || {
+        let (rev, rest) = take_revision(text.strip_prefix(",\"rev\":")?)?;
+        let (created, rest) = take_revision(rest.strip_prefix(",\"created\":")?)?;
+        Some((KeyMeta { rev, created }, rest))
+    };
+    let (meta, rest) = members().ok_or(TextError::Unknown)?;
+    let is_in_order = first <= meta.created && meta.created <= meta.rev && meta.rev <= Revision::MAX;
+    if is_in_order { Ok((meta, rest)) } else { Err(TextError::Form) }
+}
+
+/// Splits a number in canonical form off the front of `text`.
+fn take_revision(text: &str) -> Option<(Revision, &str)> {
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    let is_canonical = digits == "0" || !digits.starts_with('0');
+    Some((Revision(digits.parse().ok().filter(|_| is_canonical)?), rest))
+}
+
+/// An accepted line of a state.
+pub(super) enum StateLine {
+    /// The level, with the entry that raised it.
+    Level(Revision),
+    /// A line of the session table, which was added there.
+    Session,
+    /// A key with its content.
+    Key(Key, Held),
+}
+
+/// Accepts the next line of a state, after `last_key`. `first` is the entry that raised the level,
+/// by the first line; a session is added to `sessions`.
 pub(super) fn accept_line(
     line: &str,
+    first: Revision,
     sessions: &mut SessionTable,
     last_key: Option<&Key>,
-) -> Result<Option<(Key, Value)>, StateLineError> {
+) -> Result<StateLine, StateLineError> {
     if line.starts_with("{\"key\":") {
-        let (key, value) = read_pair(line).map_err(StateLineError::Pair)?;
+        let (key, held) = read_pair(line, first).map_err(StateLineError::Pair)?;
         let is_next = last_key.is_none_or(|last| *last < key);
-        return if is_next { Ok(Some((key, value))) } else { Err(StateLineError::Order) };
+        return if is_next { Ok(StateLine::Key(key, held)) } else { Err(StateLineError::Order) };
+    }
+    if let Some(text) = line.strip_prefix("{\"level\":") {
+        let is_first = first == Revision::NONE && sessions.is_untouched() && last_key.is_none();
+        let level = read_level(text)?;
+        return if is_first { Ok(StateLine::Level(level)) } else { Err(StateLineError::Order) };
     }
     restore_unless_mutant(sessions, line).map_err(StateLineError::Session)?;
-    if last_key.is_none() { Ok(None) } else { Err(StateLineError::Order) }
+    if last_key.is_none() { Ok(StateLine::Session) } else { Err(StateLineError::Order) }
+}
+
+/// Parses the rest of the line of the level, and returns the entry that raised it.
+fn read_level(text: &str) -> Result<Revision, StateLineError> {
+    let members = || {
+        let (Revision(level), rest) = take_revision(text)?;
+        let (since, rest) = take_revision(rest.strip_prefix(",\"since\":")?)?;
+        (rest == "}").then_some((Level(level), since))
+    };
+    match members() {
+        Some((Level::REVISIONS, since)) if Revision::NONE < since && since <= Revision::MAX => Ok(since),
+        _ => Err(StateLineError::Level),
+    }
 }
 
 /// Checks the lines of a state one by one, without building its map, because a file may be as large
 /// as all the data of a node.
 #[derive(Debug)]
 pub struct StateLines {
+    first: Revision,
     sessions: SessionTable,
     last_key: Option<Key>,
     keys: usize,
@@ -148,7 +218,7 @@ impl StateLines {
     /// A checker before the first line. The limits are those of the state.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        Self { sessions: SessionTable::new(limits), last_key: None, keys: 0 }
+        Self { first: Revision::NONE, sessions: SessionTable::new(limits), last_key: None, keys: 0 }
     }
 
     /// Checks the next line, without its line break.
@@ -157,9 +227,13 @@ impl StateLines {
     ///
     /// [`StateLineError`] when it is not the next line that a state would write.
     pub fn check(&mut self, line: &str) -> Result<(), StateLineError> {
-        if let Some((key, _)) = accept_line(line, &mut self.sessions, self.last_key.as_ref())? {
-            self.last_key = Some(key);
-            self.keys += 1;
+        match accept_line(line, self.first, &mut self.sessions, self.last_key.as_ref())? {
+            StateLine::Level(first) => self.first = first,
+            StateLine::Session => {}
+            StateLine::Key(key, _) => {
+                self.last_key = Some(key);
+                self.keys += 1;
+            }
         }
         Ok(())
     }
@@ -200,6 +274,13 @@ mod tests {
             (r#""op":"CAS","key":"k","expect": 1,"value":2"#, TextError::Form),
             (r#""op":"CAS","key":"k","expect":1,"value":x"#, TextError::Value(ValueError::NotJson)),
             (r#""op":"SWAP","key":"k","value":1"#, TextError::Unknown),
+            (r#""op":"INCR","key":"k","by":+1"#, TextError::Form),
+            (r#""op":"CAS","key":"k","rev":1,"value":[1, 2]"#, TextError::Form),
+            (
+                r#""op":"TXN","if":[],"then":[{"op":"put","key":"k","value":[1, 2]}],"else":[]"#,
+                TextError::Form,
+            ),
+            (r#""op":"TXN","if":[],"then":[{"op":"put","key":"","value":1}],"else":[]"#, TextError::Unknown),
             (r#""op":"PUT","client":"c","seq":9007199254740993,"key":"k","value":1"#, TextError::Unknown),
             (&long_key, TextError::Key(KeyError::TooLong)),
             (&long_value, TextError::Value(ValueError::TooLong)),
@@ -231,5 +312,25 @@ mod tests {
             assert_eq!(read(&[line]), Err(StateLineError::Pair(fault)), "{line}");
         }
         assert!(matches!(read(&[""]), Err(StateLineError::Session(_))));
+        let level = r#"{"level":1,"since":5}"#;
+        let with_revisions = r#"{"key":"a","rev":7,"created":5,"value":1}"#;
+        assert_eq!(read(&[level, session, with_revisions]), Ok(1));
+        for lines in [[session, level], [level, level]] {
+            assert_eq!(read(&lines), Err(StateLineError::Order));
+        }
+        assert_eq!(read(&[a, level]), Err(StateLineError::Order));
+        assert_eq!(read(&[with_revisions]), Err(StateLineError::Pair(TextError::Unknown)));
+        for line in [r#"{"level":2,"since":5}"#, r#"{"level":1,"since":0}"#, r#"{"level":1}"#] {
+            assert_eq!(read(&[line]), Err(StateLineError::Level), "{line}");
+        }
+        for (line, fault) in [
+            (a, TextError::Unknown),
+            (r#"{"key":"a","rev":7,"created":4,"value":1}"#, TextError::Form),
+            (r#"{"key":"a","rev":7,"created":8,"value":1}"#, TextError::Form),
+            (r#"{"key":"a","rev":07,"created":5,"value":1}"#, TextError::Unknown),
+            (r#"{"key":"a","rev":4611686018427387905,"created":5,"value":1}"#, TextError::Form),
+        ] {
+            assert_eq!(read(&[level, line]), Err(StateLineError::Pair(fault)), "{line}");
+        }
     }
 }

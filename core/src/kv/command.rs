@@ -1,22 +1,29 @@
-//! Commands: the writes put, delete and compare-and-swap (CAS), and their encoding in the log.
+//! Commands: the writes of clients, and the entry by which a leader raises the level.
 //!
-//! | command | payload in the log |
+//! | command | effect |
 //! | --- | --- |
-//! | put | `"op":"PUT","key":"snack","value":"chips"` |
-//! | delete | `"op":"DELETE","key":"snack"` |
-//! | swap | `"op":"CAS","key":"snack","expect":"chips","value":"nuts"` (`"expect":null`: must be absent) |
+//! | put | sets a key |
+//! | delete | removes a key; also on condition of its revision |
+//! | compare-and-swap (CAS) | sets a key on condition of its value or its revision |
+//! | incr | adds to a key's number |
+//! | delete by prefix | removes the first keys with a prefix |
+//! | transaction | conditions, and operations that happen together |
 //!
-//! A write with a session has the client name and the sequence number before the key:
-//! `"op":"PUT","client":"c","seq":7,"key":"snack","value":"chips"`.
+//! Their encoding in the log is in `payload`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
+use super::level::Level;
+use super::revision::Revision;
 use super::session::{LoggedSession, Session};
-use super::text::{Key, Value, push_json_string};
+use super::text::{Key, Value};
+use super::txn::Txn;
 
-/// A checked write command of a client.
+/// The most keys that one delete by prefix removes.
+pub const DELETE_PREFIX_KEYS_MAX: u32 = 1000;
+
+/// A checked command.
 ///
 /// ```
 /// use coracle_core::kv::{Command, Key, Value};
@@ -25,7 +32,7 @@ use super::text::{Key, Value, push_json_string};
 /// // Sets the key only if it is absent.
 /// let key = Key::new("lock")?;
 /// let acquire = Command::Cas { key, expect: None, value: Value::from_text("till-4")? };
-/// assert_eq!(acquire.key().as_str(), "lock");
+/// assert_eq!(acquire.key().map(Key::as_str), Some("lock"));
 /// # Ok(())
 /// # }
 /// ```
@@ -53,52 +60,94 @@ pub enum Command {
         /// Its new value.
         value: Value,
     },
+    /// Removes the key if it has this revision.
+    DeleteRevision {
+        /// The key.
+        key: Key,
+        /// The expected revision; [`Revision::NONE`]: the key must be absent.
+        rev: Revision,
+    },
+    /// Sets the key to the value if it has this revision.
+    CasRevision {
+        /// The key.
+        key: Key,
+        /// The expected revision; [`Revision::NONE`]: the key must be absent.
+        rev: Revision,
+        /// Its new value.
+        value: Value,
+    },
+    /// Adds to the number of the key, which counts as 0 if the key is absent.
+    Incr {
+        /// The key.
+        key: Key,
+        /// The number to add.
+        by: i64,
+    },
+    /// Removes the first keys with a prefix, in the order of keys.
+    DeletePrefix {
+        /// The prefix, at most [`KEY_BYTES_MAX`](super::KEY_BYTES_MAX) bytes; empty for all keys.
+        prefix: Box<str>,
+        /// The most keys to remove: 1 to [`DELETE_PREFIX_KEYS_MAX`].
+        keys_max: u32,
+    },
+    /// Executes a transaction.
+    Txn(Arc<Txn>),
+    /// Raises the level. Only a leader proposes it.
+    RaiseLevel(Level),
 }
 
 impl Command {
-    /// The key that the command reads or changes.
+    /// The key that the command reads or changes, if it is a single one.
     #[must_use]
-    pub fn key(&self) -> &Key {
+    pub fn key(&self) -> Option<&Key> {
         match self {
-            Self::Put { key, .. } | Self::Delete { key } | Self::Cas { key, .. } => key,
+            Self::Put { key, .. }
+            | Self::Delete { key }
+            | Self::Cas { key, .. }
+            | Self::DeleteRevision { key, .. }
+            | Self::CasRevision { key, .. }
+            | Self::Incr { key, .. } => Some(key),
+            Self::DeletePrefix { .. } | Self::Txn(_) | Self::RaiseLevel(_) => None,
         }
     }
 
     /// The number of bytes of keys and values in the command.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let (expect, value) = match self {
-            Self::Put { value, .. } => (None, Some(value)),
-            Self::Delete { .. } => (None, None),
-            Self::Cas { expect, value, .. } => (expect.as_ref(), Some(value)),
+        let key = self.key().map_or(0, |key| key.as_str().len());
+        let rest = match self {
+            Self::Put { value, .. } | Self::CasRevision { value, .. } => value.as_json().len(),
+            Self::Cas { expect, value, .. } => {
+                expect.as_ref().map_or(0, |value| value.as_json().len()) + value.as_json().len()
+            }
+            Self::DeletePrefix { prefix, .. } => prefix.len(),
+            Self::Txn(txn) => txn.text_bytes(),
+            Self::Delete { .. } | Self::DeleteRevision { .. } | Self::Incr { .. } | Self::RaiseLevel(_) => 0,
         };
-        let len = |value: Option<&Value>| value.map_or(0, |value| value.as_json().len());
-        self.key().as_str().len() + len(expect) + len(value)
+        key + rest
     }
 
-    /// Appends the command's encoding in the log to `line`, with the session if there is one.
-    pub fn write_payload(&self, session: Option<&Session>, line: &mut String) {
-        line.push_str(match self {
-            Self::Put { .. } => "\"op\":\"PUT\",",
-            Self::Delete { .. } => "\"op\":\"DELETE\",",
-            Self::Cas { .. } => "\"op\":\"CAS\",",
-        });
-        if let Some(session) = session {
-            line.push_str("\"client\":");
-            push_json_string(line, session.client().as_str());
-            line.push_str(",\"seq\":");
-            line.push_str(&session.seq().to_string());
-            line.push(',');
+    /// The lowest level of a cluster whose members can all apply the command.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Put { .. } | Self::Delete { .. } | Self::Cas { .. } => Level::FIRST,
+            Self::DeleteRevision { .. }
+            | Self::CasRevision { .. }
+            | Self::Incr { .. }
+            | Self::DeletePrefix { .. }
+            | Self::Txn(_) => Level::REVISIONS,
+            Self::RaiseLevel(level) => *level,
         }
-        line.push_str("\"key\":");
-        push_json_string(line, self.key().as_str());
-        if let Self::Cas { expect, .. } = self {
-            line.push_str(",\"expect\":");
-            line.push_str(expect.as_ref().map_or("null", Value::as_json));
-        }
-        if let Self::Put { value, .. } | Self::Cas { value, .. } = self {
-            line.push_str(",\"value\":");
-            line.push_str(value.as_json());
+    }
+
+    /// Returns whether the command can only remove keys, so that it needs no memory for data.
+    #[must_use]
+    pub fn only_deletes(&self) -> bool {
+        match self {
+            Self::Delete { .. } | Self::DeleteRevision { .. } | Self::DeletePrefix { .. } => true,
+            Self::Txn(txn) => txn.only_deletes(),
+            _ => false,
         }
     }
 }
@@ -127,16 +176,8 @@ pub enum Operation<'a> {
         /// The new value as JSON text.
         value: &'a str,
     },
-}
-
-impl Operation<'_> {
-    /// The key that the operation reads or changes.
-    #[must_use]
-    pub fn key(&self) -> &str {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key } | Self::Cas { key, .. } => key,
-        }
-    }
+    /// Any other command, which is checked as it is parsed.
+    Other(Command),
 }
 
 /// A command with its session, if it has one.
@@ -157,193 +198,21 @@ pub struct LoggedWrite<'a> {
     pub operation: Operation<'a>,
 }
 
-impl<'a> LoggedWrite<'a> {
-    /// Parses a payload from the log; `None` when it is not a command of this version.
-    #[must_use]
-    pub fn read(payload: &'a str) -> Option<Self> {
-        if let Some(rest) = payload.strip_prefix("\"op\":\"PUT\",") {
-            let (session, key, rest) = take_session_and_key(rest)?;
-            let operation = Operation::Put { key, value: rest.strip_prefix(",\"value\":")? };
-            return Some(Self { session, operation });
-        }
-        if let Some(rest) = payload.strip_prefix("\"op\":\"DELETE\",") {
-            let (session, key, rest) = take_session_and_key(rest)?;
-            return rest.is_empty().then_some(Self { session, operation: Operation::Delete { key } });
-        }
-        let (session, key, rest) = take_session_and_key(payload.strip_prefix("\"op\":\"CAS\",")?)?;
-        let (expect, rest) = take_json(rest.strip_prefix(",\"expect\":")?)?;
-        let value = rest.strip_prefix(",\"value\":")?;
-        let expect = (expect != "null").then_some(expect);
-        Some(Self { session, operation: Operation::Cas { key, expect, value } })
-    }
-}
-
 impl From<LoggedWrite<'_>> for Write {
     fn from(LoggedWrite { session, operation }: LoggedWrite<'_>) -> Self {
-        let key = Key::from_log(operation.key());
+        let key = |text: Cow<'_, str>| Key::from_log(&text);
         let command = match operation {
-            Operation::Put { value, .. } => Command::Put { key, value: Value::from_log(value) },
-            Operation::Delete { .. } => Command::Delete { key },
-            Operation::Cas { expect, value, .. } => {
-                Command::Cas { key, expect: expect.map(Value::from_log), value: Value::from_log(value) }
+            Operation::Put { key: text, value } => {
+                Command::Put { key: key(text), value: Value::from_log(value) }
             }
+            Operation::Delete { key: text } => Command::Delete { key: key(text) },
+            Operation::Cas { key: text, expect, value } => Command::Cas {
+                key: key(text),
+                expect: expect.map(Value::from_log),
+                value: Value::from_log(value),
+            },
+            Operation::Other(command) => command,
         };
         Self { session: session.map(Session::from), command }
-    }
-}
-
-/// The part of a payload between `op` and the other members, parsed: the session, if any, the key,
-/// and the rest of the text.
-type Front<'a> = (Option<LoggedSession<'a>>, Cow<'a, str>, &'a str);
-
-#[inline]
-fn take_session_and_key(text: &str) -> Option<Front<'_>> {
-    let Some(rest) = text.strip_prefix("\"key\":") else { return take_session(text) };
-    let (key, rest) = take_string(rest)?;
-    Some((None, key, rest))
-}
-
-/// A separate function, so that parsing a line without a session does not become slower.
-#[inline(never)]
-fn take_session(text: &str) -> Option<Front<'_>> {
-    let (client, rest) = take_string(text.strip_prefix("\"client\":")?)?;
-    let (digits, rest) = rest.strip_prefix(",\"seq\":")?.split_once(',')?;
-    let session = LoggedSession::checked(client, read_number(digits)?)?;
-    let (key, rest) = take_string(rest.strip_prefix("\"key\":")?)?;
-    Some((Some(session), key, rest))
-}
-
-/// Parses a number in canonical form: only digits, and no leading zero.
-fn read_number(digits: &str) -> Option<u64> {
-    let is_canonical =
-        digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    if is_canonical { digits.parse().ok() } else { None }
-}
-
-/// Parses a string at the front of `text`, and returns it with the rest. Only a string with an
-/// escape needs the JSON parser.
-pub(super) fn take_string(text: &str) -> Option<(Cow<'_, str>, &str)> {
-    let (string, rest) = text.strip_prefix('"')?.split_once('"')?;
-    if !string.contains('\\') {
-        return Some((Cow::Borrowed(string), rest));
-    }
-    let (token, rest) = take_json(text)?;
-    Some((Cow::Owned(serde_json::from_str(token).ok()?), rest))
-}
-
-/// Splits a JSON value off the front of `text`.
-fn take_json(text: &str) -> Option<(&str, &str)> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    let value = values.next()?.ok()?;
-    Some((value.get(), &text[values.byte_offset()..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kv::session::{CLIENT_BYTES_MAX, ClientName, SEQ_MAX};
-
-    fn key(text: &str) -> Key {
-        Key::new(text).unwrap()
-    }
-
-    fn value(json: &str) -> Value {
-        Value::from_json(json).unwrap()
-    }
-
-    fn session(client: &str, seq: u64) -> Session {
-        Session::new(ClientName::new(client).unwrap(), seq).unwrap()
-    }
-
-    fn payload(command: &Command) -> String {
-        payload_of(None, command)
-    }
-
-    fn payload_of(session: Option<&Session>, command: &Command) -> String {
-        let mut line = String::new();
-        command.write_payload(session, &mut line);
-        line
-    }
-
-    #[test]
-    fn payloads_are_encoded_as_documented() {
-        let put = Command::Put { key: key("snack"), value: value("\"chips\"") };
-        assert_eq!(payload(&put), r#""op":"PUT","key":"snack","value":"chips""#);
-        let delete = Command::Delete { key: key("a\"b") };
-        assert_eq!(payload(&delete), r#""op":"DELETE","key":"a\"b""#);
-        let cas = Command::Cas { key: key("k"), expect: None, value: value("[1, 2]") };
-        assert_eq!(payload(&cas), r#""op":"CAS","key":"k","expect":null,"value":[1,2]"#);
-        let of_c = payload_of(Some(&session("c", 7)), &put);
-        assert_eq!(of_c, r#""op":"PUT","client":"c","seq":7,"key":"snack","value":"chips""#);
-        let of_c = payload_of(Some(&session("\"", 0)), &delete);
-        assert_eq!(of_c, r#""op":"DELETE","client":"\"","seq":0,"key":"a\"b""#);
-        let of_c = payload_of(Some(&session("c", SEQ_MAX)), &cas);
-        assert_eq!(
-            of_c,
-            r#""op":"CAS","client":"c","seq":9007199254740992,"key":"k","expect":null,"value":[1,2]"#
-        );
-    }
-
-    #[test]
-    fn an_encoded_command_is_parsed_back() {
-        let texts = ["snack", "größe", "a\"b\\", "\u{0}\n", "\",\"value\":1", "\",\"key\":\"", "{\"op\":"];
-        let values = [
-            r#""chips""#,
-            "1e999",
-            "-0.5",
-            r#"{"value":",\"value\":","x":[]}"#,
-            r#""\",\"value\":2""#,
-            "true",
-        ];
-        let sessions = texts.map(|client| Some(session(client, client.len() as u64)));
-        for session in sessions.into_iter().chain([None]) {
-            for text in texts {
-                for json in values {
-                    check_reading(session.as_ref(), text, json);
-                }
-            }
-        }
-    }
-
-    fn check_reading(session: Option<&Session>, text: &str, json: &str) {
-        let (key, value) = (key(text), value(json));
-        let expects = |command: &Command, operation: Operation<'_>| {
-            let payload = payload_of(session, command);
-            let session = session.map(LoggedSession::from);
-            assert_eq!(LoggedWrite::read(&payload), Some(LoggedWrite { session, operation }), "{payload}");
-        };
-        let put = Command::Put { key: key.clone(), value: value.clone() };
-        expects(&put, Operation::Put { key: text.into(), value: value.as_json() });
-        expects(&Command::Delete { key: key.clone() }, Operation::Delete { key: text.into() });
-        for expect in [None, Some(value.clone())] {
-            let cas = Command::Cas { key: key.clone(), expect: expect.clone(), value: value.clone() };
-            let expect = expect.as_ref().map(Value::as_json);
-            expects(&cas, Operation::Cas { key: text.into(), expect, value: value.as_json() });
-        }
-    }
-
-    #[test]
-    fn other_payloads_are_rejected() {
-        let others = [
-            "",
-            r#""op":"NOOP""#,
-            r#""op":"DELETE","key":"a","x":1"#,
-            r#""op":"PUT","key":1"#,
-            r#""op":"PUT","client":"c","key":"a","value":1"#,
-            r#""op":"PUT","seq":1,"key":"a","value":1"#,
-            r#""op":"PUT","client":"","seq":1,"key":"a","value":1"#,
-            r#""op":"PUT","client":"c","seq":-1,"key":"a","value":1"#,
-            r#""op":"PUT","client":"c","seq":+1,"key":"a","value":1"#,
-            r#""op":"PUT","client":"c","seq":01,"key":"a","value":1"#,
-            r#""op":"PUT","client":"c","seq":,"key":"a","value":1"#,
-            r#""op":"PUT","client":"c","seq":9007199254740993,"key":"a","value":1"#,
-            r#""op":"DELETE","client":"c","seq":1"#,
-        ];
-        for other in others {
-            assert_eq!(LoggedWrite::read(other), None, "{other}");
-        }
-        let long =
-            format!(r#""op":"DELETE","client":"{}","seq":1,"key":"a""#, "c".repeat(CLIENT_BYTES_MAX + 1));
-        assert_eq!(LoggedWrite::read(&long), None);
     }
 }

@@ -7,24 +7,33 @@
 //! the keys that change meanwhile.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::ops::Bound;
 
 use super::map::Map;
-use super::text::{Key, Value, push_json_string};
+use super::revision::{KeyMeta, Revision};
+use super::table::Held;
+use super::text::{Key, push_json_string};
 use crate::mutant::{self, Mutant};
 
 /// The facts about the frozen moment that the map itself no longer holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Frozen {
+    /// The entry that had raised the level; [`Revision::NONE`]: the level was the first one.
+    first: Revision,
     /// All keys up to this one were read.
     read_to: Option<Key>,
-    /// The old values of keys that have changed since the freeze and were not read yet; `None`: the
-    /// key was absent.
-    before: BTreeMap<Key, Option<Value>>,
+    /// The old content of keys that have changed since the freeze and were not read yet; `None`:
+    /// the key was absent.
+    before: BTreeMap<Key, Option<Held>>,
 }
 
 impl Frozen {
-    /// Saves the value of `key` in `values` before it changes.
+    pub(super) fn new(first: Revision) -> Self {
+        Self { first, read_to: None, before: BTreeMap::new() }
+    }
+
+    /// Saves the content of `key` in `values` before it changes.
     pub(super) fn preserve(&mut self, key: &Key, values: &Map) {
         let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to);
         if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
@@ -49,16 +58,16 @@ impl Frozen {
                 (Some((now, _)), Some((before, _))) => before <= now,
                 (now, _) => now.is_none(),
             };
-            let (key, value) = if changed_first {
-                let (key, value) = before.next().expect("it was looked at");
+            let (key, held) = if changed_first {
+                let (key, held) = before.next().expect("it was looked at");
                 now.next_if(|(same, _)| *same == key);
-                (key, value.as_ref())
+                (key, held.as_ref())
             } else {
-                let (key, value) = now.next().expect("it was looked at");
-                (key, Some(value))
+                let (key, held) = now.next().expect("it was looked at");
+                (key, Some(held))
             };
-            if let Some(value) = value {
-                push_line(text, key, value);
+            if let Some(held) = held {
+                push_line(text, key, held, self.first);
             }
             last = Some(key);
         };
@@ -71,17 +80,30 @@ impl Frozen {
     }
 }
 
-fn push_line(text: &mut String, key: &Key, value: &Value) {
+/// Appends the line of a key. `first` is the entry from which revisions are counted, if the level
+/// was raised.
+fn push_line(text: &mut String, key: &Key, held: &Held, first: Revision) {
     text.push_str("{\"key\":");
     push_json_string(text, key.as_str());
+    if first > Revision::NONE {
+        let meta = held.meta.counted_from(first);
+        let created = created_by_mutant(&meta).unwrap_or(meta.created);
+        write!(text, ",\"rev\":{},\"created\":{created}", meta.rev).expect("a String takes any text");
+    }
     text.push_str(",\"value\":");
-    text.push_str(value.as_json());
+    text.push_str(held.value.as_json());
     text.push_str("}\n");
+}
+
+/// Deliberate bug: a snapshot says of each key that its last change created it.
+fn created_by_mutant(meta: &KeyMeta) -> Option<Revision> {
+    mutant::is_active(Mutant::CreationNotSaved).then_some(meta.rev)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::text::Value;
 
     fn key(number: u32) -> Key {
         Key::new(&format!("k{number:02}")).unwrap()
@@ -94,18 +116,21 @@ mod tests {
     #[test]
     fn a_frozen_view_is_not_affected_by_later_changes() {
         let mut rng = fastrand::Rng::with_seed(11);
-        for _ in 0..2000 {
+        for first in (0..2000).map(|round| Revision(round % 40)) {
             let mut values = Map::default();
-            (0..rng.u32(0..40)).for_each(|_| values.insert(&key(rng.u32(0..40)), value(rng.u32(..))));
+            let rev = |rng: &mut fastrand::Rng| Revision(rng.u64(1..50));
+            (0..rng.u32(0..40)).for_each(|_| {
+                values.set(&key(rng.u32(0..40)), &value(rng.u32(..)), rev(&mut rng));
+            });
             let moment = values.clone();
-            let mut frozen = Frozen::default();
+            let mut frozen = Frozen::new(first);
             let mut text = String::new();
             loop {
                 for _ in 0..rng.u32(0..6) {
                     let key = key(rng.u32(0..40));
                     frozen.preserve(&key, &values);
                     if rng.bool() {
-                        values.insert(&key, value(rng.u32(..)));
+                        values.set(&key, &value(rng.u32(..)), rev(&mut rng));
                     } else {
                         values.remove(&key);
                     }
@@ -116,8 +141,23 @@ mod tests {
                 }
             }
             let mut expected = String::new();
-            moment.range_from(Bound::Unbounded).for_each(|(key, value)| push_line(&mut expected, key, value));
+            moment.iter().for_each(|(key, held)| push_line(&mut expected, key, held, first));
             assert_eq!(text, expected);
         }
+    }
+
+    #[test]
+    fn a_line_has_revisions_once_the_level_is_raised() {
+        let mut values = Map::default();
+        values.set(&key(1), &value(5), Revision(3));
+        values.set(&key(1), &value(6), Revision(9));
+        let line = |first| {
+            let mut text = String::new();
+            Frozen::new(Revision(first)).read(&values, &mut text, 1);
+            text
+        };
+        assert_eq!(line(0), "{\"key\":\"k01\",\"value\":6}\n");
+        assert_eq!(line(2), "{\"key\":\"k01\",\"rev\":9,\"created\":3,\"value\":6}\n");
+        assert_eq!(line(7), "{\"key\":\"k01\",\"rev\":9,\"created\":7,\"value\":6}\n");
     }
 }

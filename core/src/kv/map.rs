@@ -12,8 +12,10 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::table::Table;
+use super::revision::{KeyMeta, Revision};
+use super::table::{Held, Table};
 use super::text::{Key, Value};
+use crate::mutant::{self, Mutant};
 
 /// The number of hash tables. A full table moves all its entries to one twice as large at once;
 /// with this number of tables, that takes a fraction of a millisecond even for a million keys.
@@ -29,7 +31,7 @@ impl Borrow<str> for InOrder {
     }
 }
 
-/// A map from keys to values.
+/// A map from keys to values with their revisions.
 #[derive(Clone, Debug)]
 pub(super) struct Map {
     shards: Box<[Table]>,
@@ -43,15 +45,6 @@ impl Default for Map {
         Self::seeded(0)
     }
 }
-
-/// Two maps are equal when their keys have the same values.
-impl PartialEq for Map {
-    fn eq(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for Map {}
 
 impl Map {
     /// An empty map. The seed does not affect its content.
@@ -74,33 +67,46 @@ impl Map {
         self.text_bytes
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
+    pub(super) fn get(&self, key: &Key) -> Option<&Held> {
         self.shards[shard(key)].get(key)
     }
 
-    /// The map's own copy of the key, and its value.
-    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Value)> {
-        self.shards[shard(key)].get_pair(key)
+    /// The map's own copy of the key, and its content.
+    pub(super) fn get_pair(&self, key: &Key) -> Option<(&Key, &Held)> {
+        self.shards[shard(key)].get_pair(key).map(|(key, held)| (key, held))
     }
 
-    /// Sets a key to a value.
-    pub(super) fn insert(&mut self, key: &Key, value: Value) {
+    /// Sets a key to a value by the entry at `rev`, and returns the key's revisions.
+    pub(super) fn set(&mut self, key: &Key, value: &Value, rev: Revision) -> KeyMeta {
         self.text_bytes += value.as_json().len();
-        match self.shards[shard(key)].insert(key, value) {
-            Some(before) => self.text_bytes -= before.as_json().len(),
-            None => {
-                self.text_bytes += key.as_str().len();
-                self.keys.insert(InOrder(key.clone()));
-            }
+        let table = &mut self.shards[shard(key)];
+        if let Some(present) = table.get_mut(key) {
+            let before = std::mem::replace(&mut present.value, value.clone());
+            self.text_bytes -= before.as_json().len();
+            present.meta.rev = rev;
+            present.meta.created = created_again_by_mutant(rev).unwrap_or(present.meta.created);
+            return present.meta;
         }
+        let meta = KeyMeta::created_at(rev);
+        table.insert(key, Held { value: value.clone(), meta });
+        self.text_bytes += key.as_str().len();
+        self.keys.insert(InOrder(key.clone()));
+        meta
     }
 
-    /// Removes a key. Returns whether it was present.
-    pub(super) fn remove(&mut self, key: &Key) -> bool {
-        let Some(value) = self.shards[shard(key)].remove(key) else { return false };
-        self.text_bytes -= key.as_str().len() + value.as_json().len();
+    /// Adds a key that is absent.
+    pub(super) fn restore(&mut self, key: &Key, held: Held) {
+        self.text_bytes += key.as_str().len() + held.value.as_json().len();
+        self.shards[shard(key)].insert(key, held);
+        self.keys.insert(InOrder(key.clone()));
+    }
+
+    /// Removes a key. Returns its revisions, if it was present.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<KeyMeta> {
+        let held = self.shards[shard(key)].remove(key)?;
+        self.text_bytes -= key.as_str().len() + held.value.as_json().len();
         self.keys.remove(key.as_str());
-        true
+        Some(held.meta)
     }
 
     /// The last key in order.
@@ -108,15 +114,35 @@ impl Map {
         self.keys.last().map(|InOrder(key)| key)
     }
 
-    /// Iterates over the keys from `start` on, ascending, with their values.
-    pub(super) fn range_from(&self, start: Bound<&str>) -> impl Iterator<Item = (&Key, &Value)> {
-        let keys = self.keys.range::<str, _>((start, Bound::Unbounded));
-        keys.map(|InOrder(key)| (key, self.get(key).expect("every key of the tree is in its table")))
+    /// Iterates over the keys between two bounds, ascending. Panics when the bounds are in the
+    /// wrong order.
+    pub(super) fn keys(&self, start: Bound<&str>, end: Bound<&str>) -> impl DoubleEndedIterator<Item = &Key> {
+        self.keys.range::<str, _>((start, end)).map(|InOrder(key)| key)
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
+    /// Iterates over the keys between two bounds, ascending, with their content. Panics when the
+    /// bounds are in the wrong order.
+    pub(super) fn range(
+        &self,
+        start: Bound<&str>,
+        end: Bound<&str>,
+    ) -> impl DoubleEndedIterator<Item = (&Key, &Held)> {
+        self.keys(start, end).map(|key| (key, self.get(key).expect("every key of the tree is in its table")))
+    }
+
+    /// Iterates over the keys from `start` on, ascending, with their content.
+    pub(super) fn range_from(&self, start: Bound<&str>) -> impl Iterator<Item = (&Key, &Held)> {
+        self.range(start, Bound::Unbounded)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &Held)> {
         self.range_from(Bound::Unbounded)
     }
+}
+
+/// Deliberate bug: each change of a key counts as its creation.
+fn created_again_by_mutant(rev: Revision) -> Option<Revision> {
+    mutant::is_active(Mutant::CreationForgotten).then_some(rev)
 }
 
 fn shard(key: &Key) -> usize {
@@ -143,40 +169,29 @@ mod tests {
         for seed in 0..8 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let mut map = Map::seeded(seed);
-            let mut tree = BTreeMap::new();
-            for _ in 0..4000 {
+            let mut tree: BTreeMap<Key, Held> = BTreeMap::new();
+            for rev in (1..4000).map(Revision) {
                 let (key, value) = (key(rng.u32(0..300)), value(rng.u32(..)));
                 if rng.bool() {
-                    map.insert(&key, value.clone());
-                    tree.insert(key.clone(), value);
+                    let created = tree.get(&key).map_or(rev, |held| held.meta.created);
+                    let meta = KeyMeta { rev, created };
+                    assert_eq!(map.set(&key, &value, rev), meta);
+                    tree.insert(key.clone(), Held { value, meta });
                 } else {
-                    assert_eq!(map.remove(&key), tree.remove(&key).is_some());
+                    assert_eq!(map.remove(&key), tree.remove(&key).map(|held| held.meta));
                 }
                 assert_eq!(map.get(&key), tree.get(&key));
                 assert_eq!((map.len(), map.is_empty()), (tree.len(), tree.is_empty()));
             }
             assert!(map.iter().eq(tree.iter()));
-            let start = key(150);
+            let text = |(key, held): (&Key, &Held)| key.as_str().len() + held.value.as_json().len();
+            assert_eq!(map.text_bytes(), tree.iter().map(text).sum::<usize>());
+            let (start, end) = (key(150), key(250));
             let bound = Bound::Excluded(start.as_str());
-            assert!(
-                map.range_from(bound).eq(tree.range::<Key, _>((Bound::Excluded(&start), Bound::Unbounded)))
-            );
+            let from_start = tree.range::<Key, _>((Bound::Excluded(&start), Bound::Unbounded));
+            assert!(map.range_from(bound).eq(from_start));
+            let between = tree.range::<Key, _>((Bound::Excluded(&start), Bound::Excluded(&end)));
+            assert!(map.range(bound, Bound::Excluded(end.as_str())).rev().eq(between.rev()));
         }
-    }
-
-    #[test]
-    fn maps_are_equal_when_their_keys_have_the_same_values() {
-        let filled = |seed| {
-            let mut map = Map::seeded(seed);
-            (0..100).for_each(|number| map.insert(&key(number), value(number)));
-            map
-        };
-        let (one, mut other) = (filled(1), filled(2));
-        assert_eq!(one, other);
-        other.insert(&key(7), value(8));
-        assert_ne!(one, other);
-        other.insert(&key(7), value(7));
-        other.remove(&key(8));
-        assert_ne!(one, other);
     }
 }

@@ -7,34 +7,55 @@
 //! | --- | --- |
 //! | `text` | keys and values |
 //! | `session` | the session of a write: client name and sequence number, which make a retry safe |
-//! | `command` | writes, and their encoding in the log |
+//! | `command`, `payload` | writes, and their encoding in the log |
+//! | `txn` | transactions: conditions and operations of several keys |
+//! | `outcome` | what a command did |
+//! | `revision` | which log entry changed and created a key |
+//! | `level` | which kinds of entries all members understand |
 //! | `checked` | strict parsing: accepts exactly the text that this program writes |
-//! | `store` | the map, with its commands and queries |
+//! | `store` | executes commands, and answers queries |
+//! | `scan` | queries and their answers |
+//! | `counter` | whole numbers as values |
 //! | `map`, `table` | the map's data structures: a hash table for look-ups, a tree for the order |
 //! | `frozen` | a point-in-time view of the map, read in parts |
-//! | `sessions` | the session table, which deduplicates retried writes |
+//! | `session_table` | the session table, which deduplicates retried writes |
 //! | `state` | the state of the state machine: map and session table |
 
 mod checked;
 mod command;
+mod counter;
 mod frozen;
+mod level;
 mod map;
+mod outcome;
+mod payload;
+mod revision;
+mod scan;
 mod session;
 mod session_table;
 mod state;
 mod store;
 mod table;
 mod text;
+mod txn;
 
 pub use checked::{StateLineError, StateLines, TextError};
-pub use command::{Command, LoggedWrite, Operation, Write};
+pub use command::{Command, DELETE_PREFIX_KEYS_MAX, LoggedWrite, Operation, Write};
+pub use level::Level;
+pub use outcome::{Applied, Outcome, TxnOutcome, TxnResult};
+pub use revision::{KeyMeta, Revision};
+pub use scan::{Found, Item, Page, Query, Scan, ScanContent};
 pub use session::{CLIENT_BYTES_MAX, ClientName, LoggedSession, SEQ_MAX, Session, SessionError};
 pub use session_table::{
     CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, SESSION_BYTES_MAX, SESSION_WINDOW, SESSIONS_MAX, SessionLimits,
     SessionLineError, SessionTable,
 };
 pub use state::State;
-pub use store::{Found, Outcome, Page, Query, Scan, Store};
+pub use store::Store;
 pub use text::{KEY_BYTES_MAX, Key, KeyError, NESTING_MAX, VALUE_BYTES_MAX, Value, ValueError};
+pub use txn::{
+    Condition, Expected, TXN_BYTES_MAX, TXN_CONDITIONS_MAX, TXN_FOUND_BYTES_MAX, TXN_OPERATIONS_MAX, Txn,
+    TxnError, TxnFault, TxnOperation,
+};
 
 pub(crate) use text::{may_need_escape, push_json_string};

@@ -21,9 +21,8 @@ mod lines;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::outcome::{Applied, Outcome};
 use super::session::{ClientName, Session};
-use super::store::Outcome;
-use super::text::Value;
 use crate::mutant::{self, Mutant};
 
 pub use lines::SessionLineError;
@@ -36,8 +35,8 @@ pub const SESSIONS_MAX: usize = 10_000;
 /// The approximate limit of memory for all clients, in bytes.
 pub const SESSION_BYTES_MAX: usize = 64 << 20;
 /// The approximate limit of memory for one client, in bytes. The outcome of its highest number is
-/// kept even if it alone exceeds the limit. Only CAS commands that failed on large values come near
-/// it.
+/// kept even if it alone exceeds the limit. Only CAS commands that failed on large values, and
+/// transactions that read such values, come near it.
 pub const CLIENT_MEMORY_BYTES_MAX: usize = 1 << 20;
 /// The most forgotten clients whose fingerprints are kept.
 pub const EXPIRED_MAX: usize = 100_000;
@@ -85,7 +84,7 @@ pub(super) enum Memory {
     /// The write was never applied.
     New,
     /// The write was applied, with this outcome.
-    Done(Outcome),
+    Done(Applied),
     /// The write may have been applied: its outcome was forgotten.
     Expired,
 }
@@ -97,8 +96,10 @@ pub struct SessionTable {
     clients: BTreeMap<ClientName, Client>,
     /// The clients by their last use, least recent first. The numbers only grow.
     by_use: BTreeMap<u64, ClientName>,
-    /// The approximate memory of all clients, in bytes.
+    /// The approximate memory of all clients, in bytes, as the limits count it.
     bytes: usize,
+    /// The number of outcomes of all clients.
+    outcomes: usize,
     /// Fingerprints of forgotten clients, in the order in which they were forgotten.
     expired: VecDeque<u64>,
     /// The same fingerprints as a set, for look-ups.
@@ -112,7 +113,7 @@ struct Client {
     used: u64,
     /// The outcomes of all sequence numbers up to this one are forgotten.
     forgotten: Option<u64>,
-    outcomes: BTreeMap<u64, Outcome>,
+    outcomes: BTreeMap<u64, Applied>,
     /// The approximate memory of the client, in bytes.
     bytes: usize,
 }
@@ -136,6 +137,11 @@ impl SessionTable {
         self.clients.is_empty()
     }
 
+    /// Returns whether the table is as it was created.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.clients.is_empty() && self.expired.is_empty()
+    }
+
     /// The approximate memory of all clients in bytes, without the fingerprints of forgotten ones.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -147,7 +153,10 @@ impl SessionTable {
     pub fn memory_bytes(&self) -> usize {
         /// The size of an element of a queue and of a half-full tree.
         const FINGERPRINT_BYTES: usize = 48;
-        self.bytes + FINGERPRINT_BYTES * self.expired.len()
+        /// The memory of the revisions of an outcome. It does not count towards the limits, because
+        /// the limits decide what the table holds, and all versions must hold the same.
+        const META_BYTES: usize = 32;
+        self.bytes + META_BYTES * self.outcomes + FINGERPRINT_BYTES * self.expired.len()
     }
 
     /// Looks up a write that is about to be applied. This counts as a use of the client, whatever
@@ -170,7 +179,7 @@ impl SessionTable {
     }
 
     /// Remembers the outcome of a new write, and forgets what exceeds the limits.
-    pub(super) fn remember(&mut self, session: &Session, outcome: Outcome) {
+    pub(super) fn remember(&mut self, session: &Session, outcome: Applied) {
         if !self.clients.contains_key(session.client()) {
             let name = session.client().clone();
             let client = Client { used: self.next_use(), bytes: bytes_of_client(&name), ..Client::default() };
@@ -180,8 +189,10 @@ impl SessionTable {
         }
         let client = self.clients.get_mut(session.client()).expect("it was there or was put there");
         self.bytes -= client.bytes;
+        self.outcomes -= client.outcomes.len();
         client.remember(session.seq(), outcome, &self.limits);
         self.bytes += client.bytes;
+        self.outcomes += client.outcomes.len();
         self.forget_clients();
     }
 
@@ -207,6 +218,7 @@ impl SessionTable {
             let (_, name) = self.by_use.pop_first().expect("every client has a place");
             let client = self.clients.remove(&name).expect("every place has a client");
             self.bytes -= client.bytes;
+            self.outcomes -= client.outcomes.len();
             let fingerprint = fingerprint(name.as_str());
             if self.expired_set.insert(fingerprint) {
                 self.expired.push_back(fingerprint);
@@ -227,7 +239,7 @@ impl Client {
         is_in_window && (self.bytes <= limits.client_bytes_max || self.outcomes.len() == 1)
     }
 
-    fn remember(&mut self, seq: u64, outcome: Outcome, limits: &SessionLimits) {
+    fn remember(&mut self, seq: u64, outcome: Applied, limits: &SessionLimits) {
         self.bytes += bytes_of_outcome(&outcome);
         if let Some(earlier) = self.outcomes.insert(seq, outcome) {
             self.bytes -= bytes_of_outcome(&earlier);
@@ -251,12 +263,8 @@ fn bytes_of_client(name: &ClientName) -> usize {
     CLIENT_OVERHEAD_BYTES + name.as_str().len()
 }
 
-fn bytes_of_outcome(outcome: &Outcome) -> usize {
-    let value = match outcome {
-        Outcome::Mismatch { actual: Some(value) } => Value::as_json(value).len(),
-        Outcome::Mismatch { actual: None } | Outcome::Done | Outcome::NotFound | Outcome::SessionExpired => 0,
-    };
-    OUTCOME_OVERHEAD_BYTES + value
+fn bytes_of_outcome(applied: &Applied) -> usize {
+    OUTCOME_OVERHEAD_BYTES + applied.outcome.value_bytes()
 }
 
 /// The 64-bit FNV-1a hash of a client name.
@@ -269,7 +277,8 @@ fn fingerprint(name: &str) -> u64 {
 /// Deliberate bugs: a retried write is a new one, or was successful whatever its first outcome was.
 fn recalled_by_mutant() -> Option<Memory> {
     let is_new = mutant::is_active(Mutant::RetryExecutedAgain).then_some(Memory::New);
-    is_new.or(mutant::is_active(Mutant::RetryOutcomeForgotten).then_some(Memory::Done(Outcome::Done)))
+    let done = || Memory::Done(Outcome::Done.without_meta());
+    is_new.or_else(|| mutant::is_active(Mutant::RetryOutcomeForgotten).then(done))
 }
 
 #[cfg(test)]

@@ -3,18 +3,22 @@
 
 use std::collections::VecDeque;
 
-use super::checked::{StateLineError, accept_line};
+use super::checked::{StateLine, StateLineError, accept_line};
 use super::command::Write;
+use super::level::Level;
+use super::outcome::{Applied, Outcome};
+use super::revision::{KeyMeta, Revision};
 use super::session_table::{Memory, SessionLimits, SessionTable};
-use super::store::{Outcome, Store};
+use super::store::Store;
 
 /// The state that the log builds. Equal logs give equal states.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     store: Store,
     sessions: SessionTable,
-    /// The lines of the session table at the frozen moment that are not read yet.
-    frozen_sessions: VecDeque<String>,
+    /// The line of the level and those of the session table at the frozen moment, as far as they
+    /// are not read yet.
+    frozen_lines: VecDeque<String>,
 }
 
 /// Two states are equal when their maps and session tables are. A snapshot in progress makes no
@@ -45,37 +49,49 @@ impl State {
     /// Builds a state from its parts.
     #[must_use]
     pub fn from_parts(store: Store, sessions: SessionTable) -> Self {
-        Self { store, sessions, frozen_sessions: VecDeque::new() }
+        Self { store, sessions, frozen_lines: VecDeque::new() }
     }
 
-    /// Applies a write, unless its session shows that it was applied before: then returns its first
-    /// outcome. A write whose session has expired is not applied.
-    pub fn apply(&mut self, write: &Write) -> Outcome {
-        let Some(session) = &write.session else { return self.store.apply(&write.command) };
+    /// Applies a write of the entry at revision `at`, unless its session shows that it was applied
+    /// before: then returns its first outcome. A write whose session has expired is not applied.
+    pub fn apply(&mut self, write: &Write, at: Revision) -> Applied {
+        let Some(session) = &write.session else { return self.store.apply(&write.command, at) };
         match self.sessions.recall(session) {
-            Memory::Done(outcome) => outcome,
-            Memory::Expired => Outcome::SessionExpired,
+            Memory::Done(applied) => self.with_known_meta(applied),
+            Memory::Expired => Outcome::SessionExpired.without_meta(),
             Memory::New => {
-                let outcome = self.store.apply(&write.command);
-                self.sessions.remember(session, outcome.clone());
-                outcome
+                let applied = self.store.apply(&write.command, at);
+                self.sessions.remember(session, applied.clone());
+                applied
             }
         }
+    }
+
+    /// Returns the outcome with the entry that raised the level as the revision, if it is from
+    /// before that entry.
+    fn with_known_meta(&self, applied: Applied) -> Applied {
+        let first = self.store.first_revision();
+        let is_of_key = matches!(applied.outcome, Outcome::Done | Outcome::Mismatch { actual: Some(_) });
+        let is_old = is_of_key && !applied.meta.is_known() && first > Revision::NONE;
+        if is_old { applied.outcome.with_meta(KeyMeta { rev: first, created: first }) } else { applied }
     }
 
     /// Freezes the current state, to be read with [`State::read_frozen`] while the state goes on
     /// changing.
     pub fn freeze(&mut self) {
         self.store.freeze();
+        let first = self.store.first_revision();
+        let Level(level) = self.store.level();
+        let level = (first > Revision::NONE).then(|| format!("{{\"level\":{level},\"since\":{first}}}"));
         // One line per client, some thousands: few compared with the keys, so they are built at
         // once.
-        self.frozen_sessions = self.sessions.lines().collect();
+        self.frozen_lines = level.into_iter().chain(self.sessions.lines()).collect();
     }
 
     /// Discards the frozen state.
     pub fn thaw(&mut self) {
         self.store.thaw();
-        self.frozen_sessions.clear();
+        self.frozen_lines.clear();
     }
 
     /// Appends the next lines of the frozen state to `text`, each with its line break, until it
@@ -83,12 +99,12 @@ impl State {
     /// same lines.
     pub fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
         while text.len() < bytes_max
-            && let Some(line) = self.frozen_sessions.pop_front()
+            && let Some(line) = self.frozen_lines.pop_front()
         {
             text.push_str(&line);
             text.push('\n');
         }
-        self.frozen_sessions.is_empty() && self.store.read_frozen(text, bytes_max)
+        self.frozen_lines.is_empty() && self.store.read_frozen(text, bytes_max)
     }
 
     /// Accepts the next line of [`State::read_frozen`], without its line break, and rejects any
@@ -104,9 +120,13 @@ impl State {
     /// Like [`State::restore`], in a process that already holds another node's state `beside`:
     /// equal keys and values share their memory.
     pub(crate) fn restore_beside(&mut self, line: &str, beside: Option<&Self>) -> Result<(), StateLineError> {
-        let pair = accept_line(line, &mut self.sessions, self.store.last_key())?;
-        if let Some((key, value)) = pair {
-            self.store.restore(&key, value, beside.map(|beside| &beside.store));
+        let first = self.store.first_revision();
+        match accept_line(line, first, &mut self.sessions, self.store.last_key())? {
+            StateLine::Level(first) => self.store.restore_level(first),
+            StateLine::Session => {}
+            StateLine::Key(key, held) => {
+                self.store.restore(&key, held, beside.map(|beside| &beside.store));
+            }
         }
         Ok(())
     }
@@ -127,36 +147,57 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{ClientName, Command, Key, LoggedWrite, Session, Value};
+    use crate::kv::{ClientName, Command, Key, LoggedWrite, Session, Txn, Value};
 
-    fn apply(state: &mut State, command: &Command, session: Option<&Session>) {
+    fn apply(state: &mut State, command: &Command, session: Option<&Session>, at: u64) -> Applied {
         let mut payload = String::new();
         command.write_payload(session, &mut payload);
-        state.apply(&LoggedWrite::read(&payload).unwrap().into());
+        state.apply(&LoggedWrite::read(&payload).unwrap().into(), Revision(at))
     }
 
-    fn write(state: &mut State, rng: &mut fastrand::Rng) {
+    fn session(client: &str, seq: u64) -> Session {
+        Session::new(ClientName::new(client).unwrap(), seq).unwrap()
+    }
+
+    fn write(state: &mut State, rng: &mut fastrand::Rng, at: u64) {
         let values = ["1", "\"a\\\"b\"", "[1e999,null]", "{\"b\":1}"];
-        let key = Key::new(&format!("k\"{}", rng.u32(0..50))).unwrap();
+        let text = format!("k{}", rng.u32(0..50));
+        let key = Key::new(&text).unwrap();
         let value = Value::from_json(values[rng.usize(..values.len())]).unwrap();
-        let command = match rng.u32(0..4) {
+        let command = match rng.u32(0..9) {
             0 => Command::Delete { key },
             1 => Command::Cas { key, expect: None, value },
+            2 => Command::Incr { key, by: rng.i64(-5..5) },
+            3 => Command::DeletePrefix { prefix: text.into(), keys_max: 3 },
+            4 => Command::CasRevision { key, rev: Revision(rng.u64(..at)), value },
+            5 => {
+                let then = format!(r#"[{{"op":"incr","key":"{text}","by":1}},{{"op":"get","key":"k1"}}]"#);
+                Command::Txn(Txn::from_json(None, Some(&then), None).unwrap().into())
+            }
             _ => Command::Put { key, value },
         };
-        let name = ClientName::new(&format!("c{}", rng.u32(0..5))).unwrap();
-        let session = rng.bool().then(|| Session::new(name, rng.u64(0..100)).unwrap());
-        apply(state, &command, session.as_ref());
+        let session = rng.bool().then(|| session(&format!("c{}", rng.u32(0..5)), rng.u64(0..100)));
+        apply(state, &command, session.as_ref(), at);
     }
 
-    /// Covers sessions, keys with escapes, all kinds of values and failed swaps, read in parts
-    /// during writes.
+    /// Covers sessions, keys with escapes, all kinds of values and outcomes, read in parts during
+    /// writes, with and without revisions.
     #[test]
     fn a_restored_state_equals_the_frozen_one() {
         let mut rng = fastrand::Rng::with_seed(3);
         for _ in 0..200 {
             let mut state = State::default();
-            (0..rng.u32(0..100)).for_each(|_| write(&mut state, &mut rng));
+            let mut at = 1;
+            let raised_at = rng.u64(0..200);
+            let mut step = |state: &mut State, rng: &mut fastrand::Rng| {
+                if at == raised_at {
+                    apply(state, &Command::RaiseLevel(Level::REVISIONS), None, at);
+                } else {
+                    write(state, rng, at);
+                }
+                at += 1;
+            };
+            (0..rng.u32(0..100)).for_each(|_| step(&mut state, &mut rng));
             let moment = state.clone();
             state.freeze();
             let mut text = String::new();
@@ -165,11 +206,26 @@ mod tests {
                 if state.read_frozen(&mut text, limit) {
                     break;
                 }
-                write(&mut state, &mut rng);
+                step(&mut state, &mut rng);
             }
             let mut restored = State::default();
             text.lines().for_each(|line| restored.restore(line).unwrap());
             assert_eq!(restored, moment);
         }
+    }
+
+    #[test]
+    fn a_retry_gets_the_first_outcome_with_its_revisions() {
+        let mut state = State::default();
+        let put = Command::Put { key: Key::new("k").unwrap(), value: Value::from_json("1").unwrap() };
+        let incr = Command::Incr { key: Key::new("n").unwrap(), by: 2 };
+        apply(&mut state, &put, Some(&session("c", 1)), 1);
+        apply(&mut state, &Command::RaiseLevel(Level::REVISIONS), None, 2);
+        let first = apply(&mut state, &incr, Some(&session("c", 2)), 3);
+        assert_eq!(first, Outcome::Sum(2).with_meta(KeyMeta::created_at(Revision(3))));
+        apply(&mut state, &incr, None, 4);
+        assert_eq!(apply(&mut state, &incr, Some(&session("c", 2)), 5), first);
+        let raised = KeyMeta::created_at(Revision(2));
+        assert_eq!(apply(&mut state, &put, Some(&session("c", 1)), 6), Outcome::Done.with_meta(raised));
     }
 }

@@ -3,106 +3,40 @@
 use std::ops::Bound;
 
 use super::command::Command;
+use super::counter;
 use super::frozen::Frozen;
+use super::level::Level;
 use super::map::Map;
+use super::outcome::{Applied, Outcome};
+use super::revision::{KeyMeta, Revision};
+use super::scan::{Found, Item, Page, Query, Scan, ScanContent};
+use super::table::Held;
 use super::text::{Key, Value};
 use crate::mutant::{self, Mutant};
 
-/// The outcome of a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The command took effect.
-    Done,
-    /// No effect: the key to delete was absent.
-    NotFound,
-    /// No effect: the key does not have the value that the compare-and-swap expected.
-    Mismatch {
-        /// The current value of the key, if any.
-        actual: Option<Value>,
-    },
-    /// No effect: the session table has forgotten too much to tell whether the write was applied
-    /// before.
-    SessionExpired,
-}
-
-/// A read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// Asks for the value of one key.
-    Value(Key),
-    /// Asks for a range of keys and their values.
-    Scan(Scan),
-}
-
-impl Query {
-    /// Returns whether the query is a scan.
-    #[must_use]
-    pub fn is_scan(&self) -> bool {
-        matches!(self, Self::Scan(_))
-    }
-
-    /// The number of bytes of keys in the query.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Value(key) => key.as_str().len(),
-            Self::Scan(scan) => scan.prefix.len() + scan.after.as_ref().map_or(0, String::len),
-        }
-    }
-}
-
-/// The answer to a [`Query`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The value, if the key has one.
-    Value(Option<Value>),
-    /// The keys and values.
-    Page(Page),
-}
-
-impl Found {
-    /// Returns whether this can be the answer to `query`.
-    #[must_use]
-    pub fn fits(&self, query: &Query) -> bool {
-        matches!((self, query), (Self::Value(_), Query::Value(_)) | (Self::Page(_), Query::Scan(_)))
-    }
-}
-
-/// A range read: keys with a prefix, in ascending order of their bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scan {
-    /// Only keys with this prefix; empty for all keys.
-    pub prefix: String,
-    /// Only keys above this one.
-    pub after: Option<String>,
-    /// The most items in the answer.
-    pub items_max: usize,
-    /// The most bytes of keys and values in the answer. One item is returned even if it is larger.
-    pub bytes_max: usize,
-}
-
-/// The answer to a [`Scan`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page {
-    /// The keys and their values, ascending.
-    pub items: Vec<(Key, Value)>,
-    /// Whether the limits cut off further items.
-    pub more: bool,
-}
+mod transaction;
 
 /// The key-value map.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     values: Map,
+    /// The entry that raised the level; [`Revision::NONE`]: the level is the first one. Revisions
+    /// are counted from there.
+    first: Revision,
     /// The frozen view, while a snapshot is being taken.
     frozen: Option<Frozen>,
 }
 
-/// Two stores are equal when their keys have the same values. A snapshot in progress makes no
-/// difference.
+/// Two stores are equal when their keys have the same values and the same known revisions. A
+/// snapshot in progress makes no difference.
 impl PartialEq for Store {
     fn eq(&self, other: &Self) -> bool {
-        self.values == other.values
+        let is_same = |((key, held), (other_key, other_held)): ((&Key, &Held), (&Key, &Held))| {
+            (key, &held.value, self.meta_of(held))
+                == (other_key, &other_held.value, other.meta_of(other_held))
+        };
+        let is_level = self.first == other.first && self.len() == other.len();
+        is_level && self.values.iter().zip(other.values.iter()).all(is_same)
     }
 }
 
@@ -112,36 +46,141 @@ impl Store {
     /// An empty store. The seed keeps others from choosing keys that collide in the hash table, and
     /// changes nothing else.
     pub(super) fn seeded(seed: u64) -> Self {
-        Self { values: Map::seeded(seed), frozen: None }
+        Self { values: Map::seeded(seed), ..Self::default() }
     }
 
-    /// Executes a command.
-    pub fn apply(&mut self, command: &Command) -> Outcome {
-        if let Some(frozen) = &mut self.frozen {
-            frozen.preserve(command.key(), &self.values);
-        }
+    /// Executes the command of the entry at revision `at`.
+    pub fn apply(&mut self, command: &Command, at: Revision) -> Applied {
         match command {
-            Command::Put { key, value } => {
-                self.values.insert(key, value.clone());
-                Outcome::Done
-            }
-            Command::Delete { key } if self.values.remove(key) => Outcome::Done,
-            Command::Delete { .. } => Outcome::NotFound,
+            Command::Put { key, value } => self.set(key, value, at),
+            Command::Delete { key } => self.remove(key, at),
             Command::Cas { key, expect, value } => {
-                let actual = self.values.get(key);
+                let actual = self.held(key).map(|held| &held.value);
                 let is_expected = actual == expect.as_ref() || mutant::is_active(Mutant::SwapIgnoresExpected);
-                if !is_expected {
-                    return Outcome::Mismatch { actual: actual.cloned() };
+                if is_expected { self.set(key, value, at) } else { self.mismatch(key) }
+            }
+            Command::DeleteRevision { key, rev } => {
+                if self.has_revision(key, *rev) {
+                    self.remove(key, at)
+                } else {
+                    self.mismatch(key)
                 }
-                self.values.insert(key, value.clone());
-                Outcome::Done
+            }
+            Command::CasRevision { key, rev, value } => {
+                if self.has_revision(key, *rev) {
+                    self.set(key, value, at)
+                } else {
+                    self.mismatch(key)
+                }
+            }
+            Command::Incr { key, by } => self.add(key, *by, at),
+            Command::DeletePrefix { prefix, keys_max } => self.remove_prefix(prefix, *keys_max, at),
+            Command::Txn(txn) => self.transact(txn, at),
+            Command::RaiseLevel(_) => {
+                if self.first == Revision::NONE {
+                    self.first = at;
+                }
+                Outcome::Done.without_meta()
             }
         }
+    }
+
+    fn set(&mut self, key: &Key, value: &Value, at: Revision) -> Applied {
+        self.preserve(key);
+        let meta = self.values.set(key, value, at);
+        Outcome::Done.with_meta(self.known(meta))
+    }
+
+    fn remove(&mut self, key: &Key, at: Revision) -> Applied {
+        self.preserve(key);
+        match self.values.remove(key) {
+            Some(removed) => Outcome::Done.with_meta(self.known(KeyMeta { rev: at, ..removed })),
+            None => Outcome::NotFound.without_meta(),
+        }
+    }
+
+    fn add(&mut self, key: &Key, by: i64, at: Revision) -> Applied {
+        match counter::sum(self.value_of(key), by) {
+            Ok(sum) => Outcome::Sum(sum).with_meta(self.set(key, &counter::value_of(sum), at).meta),
+            Err(outcome) => outcome.without_meta(),
+        }
+    }
+
+    fn remove_prefix(&mut self, prefix: &str, keys_max: u32, at: Revision) -> Applied {
+        let scan = Scan { prefix: prefix.to_owned(), ..Scan::default() };
+        let Some((start, end)) = scan.range() else {
+            return Outcome::Deleted { keys: 0, more: false }.without_meta();
+        };
+        let mut range = self.values.keys(start, end.as_ref().map(String::as_str));
+        let most = usize::try_from(keys_max).unwrap_or(usize::MAX).saturating_add(one_more_by_mutant());
+        let keys: Vec<_> = range.by_ref().take(most).cloned().collect();
+        let more = range.next().is_some();
+        drop(range);
+        keys.iter().for_each(|key| drop(self.remove(key, at)));
+        let removed = u32::try_from(keys.len()).expect("the limit is a small number");
+        Outcome::Deleted { keys: removed, more }.without_meta()
+    }
+
+    /// Returns whether the key has this revision; [`Revision::NONE`]: whether it is absent.
+    fn has_revision(&self, key: &Key, rev: Revision) -> bool {
+        let current = self.held(key).map_or(Revision::NONE, |held| self.meta_of(held).rev);
+        current == rev || mutant::is_active(Mutant::RevisionIgnored)
+    }
+
+    /// The outcome for a key that is not as the command expects.
+    fn mismatch(&self, key: &Key) -> Applied {
+        let held = self.held(key);
+        let actual = held.map(|held| held.value.clone());
+        Outcome::Mismatch { actual }.with_meta(held.map_or_else(KeyMeta::default, |held| self.meta_of(held)))
+    }
+
+    /// Saves the key for the frozen view before it changes.
+    fn preserve(&mut self, key: &Key) {
+        if let Some(frozen) = &mut self.frozen {
+            frozen.preserve(key, &self.values);
+        }
+    }
+
+    fn held(&self, key: &Key) -> Option<&Held> {
+        self.values.get(key)
+    }
+
+    fn value_of(&self, key: &Key) -> Option<&Value> {
+        self.held(key).map(|held| &held.value)
+    }
+
+    fn meta_of(&self, held: &Held) -> KeyMeta {
+        self.known(held.meta)
+    }
+
+    /// The revisions as every node knows them. See [`Level`].
+    fn known(&self, meta: KeyMeta) -> KeyMeta {
+        match self.level() {
+            Level::FIRST => KeyMeta::default(),
+            _ => uncounted_by_mutant(meta).unwrap_or_else(|| meta.counted_from(self.first)),
+        }
+    }
+
+    /// The level.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        if self.first == Revision::NONE { Level::FIRST } else { Level::REVISIONS }
+    }
+
+    /// The entry that raised the level, from which revisions are counted; [`Revision::NONE`]: the
+    /// level is the first one.
+    pub(super) fn first_revision(&self) -> Revision {
+        self.first
+    }
+
+    /// Sets the entry that raised the level, in a store that is being restored.
+    pub(super) fn restore_level(&mut self, first: Revision) {
+        self.first = first;
     }
 
     /// Freezes the current map for [`Store::read_frozen`].
     pub(super) fn freeze(&mut self) {
-        self.frozen = Some(Frozen::default());
+        self.frozen = Some(Frozen::new(self.first));
     }
 
     /// Discards the frozen map.
@@ -157,11 +196,13 @@ impl Store {
 
     /// Adds a key and its value from a line of [`Store::read_frozen`]. Where the map `beside`, of
     /// another node in this process, has the same key or value, both share the text.
-    pub(super) fn restore(&mut self, key: &Key, value: Value, beside: Option<&Self>) {
+    pub(super) fn restore(&mut self, key: &Key, held: Held, beside: Option<&Self>) {
         match beside.and_then(|beside| beside.values.get_pair(key)) {
-            Some((shared, same)) if *same == value => self.values.insert(shared, same.clone()),
-            Some((shared, _)) => self.values.insert(shared, value),
-            None => self.values.insert(key, value),
+            Some((shared, same)) if same.value == held.value => {
+                self.values.restore(shared, Held { value: same.value.clone(), meta: held.meta });
+            }
+            Some((shared, _)) => self.values.restore(shared, held),
+            None => self.values.restore(key, held),
         }
     }
 
@@ -174,7 +215,11 @@ impl Store {
     #[must_use]
     pub fn answer(&self, query: &Query) -> Found {
         match query {
-            Query::Value(key) => Found::Value(self.values.get(key).cloned()),
+            Query::Value(key) => Found::Value(self.value_of(key).cloned()),
+            Query::Entry(key) => {
+                Found::Entry(self.held(key).map(|held| (held.value.clone(), self.meta_of(held))))
+            }
+            Query::Scan(scan) if scan.content == ScanContent::Count => Found::Count(self.count(scan)),
             Query::Scan(scan) => Found::Page(self.scan(scan)),
         }
     }
@@ -182,7 +227,13 @@ impl Store {
     /// The value of the key.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.values.get(&Key::from_log(key))
+        self.value_of(&Key::from_log(key))
+    }
+
+    /// The revisions of the key, if it has a value and they are known.
+    #[must_use]
+    pub fn meta(&self, key: &str) -> Option<KeyMeta> {
+        self.held(&Key::from_log(key)).map(|held| self.meta_of(held)).filter(|meta| meta.is_known())
     }
 
     /// The number of keys.
@@ -203,32 +254,43 @@ impl Store {
         self.values.is_empty()
     }
 
+    /// Returns the number of keys in the range of `scan`.
+    fn count(&self, scan: &Scan) -> u64 {
+        let Some((start, end)) = scan.range() else { return 0 };
+        self.values.keys(start, end.as_ref().map(String::as_str)).count() as u64
+    }
+
     /// Returns the keys that `scan` asks for.
     #[must_use]
     pub fn scan(&self, scan: &Scan) -> Page {
-        let prefix = scan.prefix.as_str();
-        let start = match scan.after.as_deref() {
-            Some(after) if after >= prefix => repeated_by_mutant(after).unwrap_or(Bound::Excluded(after)),
-            _ => Bound::Included(prefix),
-        };
-        let mut page = Page::default();
-        let mut bytes = 0;
-        let range = self.values.range_from(start).skip(skipped_by_mutant(scan));
-        for (key, value) in range.take_while(|(key, _)| key.as_str().starts_with(prefix)) {
-            bytes += key.as_str().len() + value.as_json().len();
+        let Some((start, end)) = scan.range() else { return Page::default() };
+        let start = repeated_by_mutant(scan).unwrap_or(start);
+        let end = end_by_mutant(scan).unwrap_or(end.as_ref().map(String::as_str));
+        let range = self.values.range(start, end);
+        if scan.is_reverse { self.page(scan, range.rev()) } else { self.page(scan, range) }
+    }
+
+    fn page<'a>(&self, scan: &Scan, range: impl Iterator<Item = (&'a Key, &'a Held)>) -> Page {
+        let (mut page, mut bytes) = (Page::default(), 0);
+        for (key, held) in range.skip(skipped_by_mutant(scan)) {
+            let value = (scan.content == ScanContent::Values).then(|| held.value.clone());
+            let meta = if scan.wants_meta { self.meta_of(held) } else { KeyMeta::default() };
+            let item = Item { key: key.clone(), value, meta };
+            bytes += item.bytes();
             let is_full = page.items.len() >= scan.items_max;
             if is_full || (bytes > scan.bytes_max && !page.items.is_empty()) {
                 page.more = true;
                 break;
             }
-            page.items.push((key.clone(), value.clone()));
+            page.items.push(item);
         }
         page
     }
 }
 
 /// Deliberate bug: a page begins with the key after which it should begin.
-fn repeated_by_mutant(after: &str) -> Option<Bound<&str>> {
+fn repeated_by_mutant(scan: &Scan) -> Option<Bound<&str>> {
+    let after = scan.after.as_deref().filter(|after| !scan.is_reverse && *after >= &*scan.prefix)?;
     mutant::is_active(Mutant::ScanRepeatsKey).then_some(Bound::Included(after))
 }
 
@@ -237,88 +299,22 @@ fn skipped_by_mutant(scan: &Scan) -> usize {
     usize::from(scan.after.is_some() && mutant::is_active(Mutant::ScanSkipsKey))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(text: &str) -> Key {
-        Key::new(text).unwrap()
-    }
-
-    fn value(json: &str) -> Value {
-        Value::from_json(json).unwrap()
-    }
-
-    fn put(text: &str, json: &str) -> Command {
-        Command::Put { key: key(text), value: value(json) }
-    }
-
-    fn store_of(keys: &[&str]) -> Store {
-        let mut store = Store::default();
-        for key in keys {
-            store.apply(&put(key, "1"));
-        }
-        store
-    }
-
-    fn scan(prefix: &str, after: Option<&str>, items_max: usize) -> Scan {
-        Scan { prefix: prefix.into(), after: after.map(Into::into), items_max, bytes_max: 1 << 20 }
-    }
-
-    fn keys(page: &Page) -> Vec<&str> {
-        page.items.iter().map(|(key, _)| key.as_str()).collect()
-    }
-
-    #[test]
-    fn a_put_sets_and_replaces_and_a_delete_removes_once() {
-        let mut store = Store::default();
-        assert_eq!(store.apply(&put("a", "1")), Outcome::Done);
-        assert_eq!(store.apply(&put("a", "[2]")), Outcome::Done);
-        assert_eq!(store.value("a").map(Value::as_json), Some("[2]"));
-        assert_eq!(store.apply(&Command::Delete { key: key("a") }), Outcome::Done);
-        assert_eq!(store.apply(&Command::Delete { key: key("a") }), Outcome::NotFound);
-        assert!(store.is_empty());
-    }
-
-    #[test]
-    fn a_swap_happens_only_on_the_expected_value() {
-        let mut store = store_of(&["a"]);
-        let swap = |expect: Option<&str>, json| Command::Cas {
-            key: key("a"),
-            expect: expect.map(value),
-            value: value(json),
-        };
-        let actual = Some(value("1"));
-        assert_eq!(store.apply(&swap(None, "9")), Outcome::Mismatch { actual: actual.clone() });
-        assert_eq!(store.apply(&swap(Some("2"), "9")), Outcome::Mismatch { actual });
-        assert_eq!(store.apply(&swap(Some("1"), "2")), Outcome::Done);
-        assert_eq!(store.value("a").map(Value::as_json), Some("2"));
-        let absent = Command::Cas { key: key("b"), expect: Some(value("1")), value: value("2") };
-        assert_eq!(store.apply(&absent), Outcome::Mismatch { actual: None });
-        let create = Command::Cas { key: key("b"), expect: None, value: value("2") };
-        assert_eq!(store.apply(&create), Outcome::Done);
-    }
-
-    #[test]
-    fn a_scan_returns_the_keys_of_a_prefix_in_byte_order() {
-        let store = store_of(&["b", "a/2", "a/10", "a", "ä", "a/1", "a0"]);
-        assert_eq!(keys(&store.scan(&scan("", None, 99))), ["a", "a/1", "a/10", "a/2", "a0", "b", "ä"]);
-        assert_eq!(keys(&store.scan(&scan("a/", None, 99))), ["a/1", "a/10", "a/2"]);
-        assert_eq!(keys(&store.scan(&scan("a/", Some("a/1"), 99))), ["a/10", "a/2"]);
-        assert_eq!(keys(&store.scan(&scan("a/", Some("a"), 99))), ["a/1", "a/10", "a/2"]);
-        assert!(keys(&store.scan(&scan("a/", Some("b"), 99))).is_empty());
-    }
-
-    #[test]
-    fn a_scan_reports_whether_its_limits_cut_off_items() {
-        let store = store_of(&["a", "b", "c"]);
-        let two = store.scan(&scan("", None, 2));
-        assert_eq!((keys(&two), two.more), (vec!["a", "b"], true));
-        assert!(!store.scan(&scan("", None, 3)).more);
-        let by_bytes = |bytes_max| store.scan(&Scan { bytes_max, ..scan("", None, 9) });
-        assert_eq!(by_bytes(4).items.len(), 2);
-        assert!(by_bytes(4).more);
-        assert_eq!(by_bytes(0).items.len(), 1);
-        assert!(!by_bytes(6).more);
-    }
+/// Deliberate bug: a scan returns the key before which it should end.
+fn end_by_mutant(scan: &Scan) -> Option<Bound<&str>> {
+    let end = scan.end.as_deref()?;
+    mutant::is_active(Mutant::ScanEndIncluded).then_some(Bound::Included(end))
 }
+
+/// Deliberate bug: the revisions of a key from before the level was raised, which not all nodes
+/// know.
+fn uncounted_by_mutant(meta: KeyMeta) -> Option<KeyMeta> {
+    mutant::is_active(Mutant::OldRevisionsCounted).then_some(meta)
+}
+
+/// Deliberate bug: how many keys more than its limit a delete by prefix removes.
+fn one_more_by_mutant() -> usize {
+    usize::from(mutant::is_active(Mutant::PrefixLimitExceeded))
+}
+
+#[cfg(test)]
+mod tests;

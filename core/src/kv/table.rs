@@ -1,10 +1,11 @@
-//! A hash table from keys to values: open addressing with linear probing, and no tombstones.
+//! A hash table from keys to their content: open addressing with linear probing, and no tombstones.
 //!
 //! A look-up touches one place in memory, because the slot holds the key's hash beside the
 //! references to key and value. So the text of a key is compared only once, when the hash matches.
 //! Tables with control bytes apart from their slots touch two places, and with the maps of several
 //! nodes in one process, these memory accesses are the cost of a look-up.
 
+use super::revision::KeyMeta;
 use super::text::{Key, Value};
 
 /// The number of slots when the first key is added.
@@ -14,11 +15,18 @@ const SLOTS_MIN: usize = 8;
 /// long.
 const FILLED_OF_FOUR: usize = 3;
 
+/// The content of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) value: Value,
+    pub(super) meta: KeyMeta,
+}
+
 /// The hash table.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     /// The slots: a power of two, or none. At least one of them is empty.
-    slots: Vec<Option<(Key, Value)>>,
+    slots: Vec<Option<(Key, Held)>>,
     len: usize,
     seed: u64,
 }
@@ -29,33 +37,33 @@ impl Table {
         Self { slots: Vec::new(), len: 0, seed }
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Value> {
-        self.get_pair(key).map(|(_, value)| value)
+    pub(super) fn get(&self, key: &Key) -> Option<&Held> {
+        self.get_pair(key).map(|(_, held)| held)
     }
 
-    /// The table's own copy of the key, and its value.
-    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Value)> {
+    /// The table's own copy of the key, and its content.
+    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Held)> {
         self.slots.get(self.find(key)?)?.as_ref()
     }
 
-    /// Sets a key to a value. Returns the old value; `None`: the key is new.
-    pub(super) fn insert(&mut self, key: &Key, value: Value) -> Option<Value> {
-        if let Some(at) = self.find(key)
-            && let Some((_, present)) = &mut self.slots[at]
-        {
-            return Some(std::mem::replace(present, value));
-        }
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Held> {
+        let at = self.find(key)?;
+        self.slots[at].as_mut().map(|(_, held)| held)
+    }
+
+    /// Adds a key that is absent.
+    pub(super) fn insert(&mut self, key: &Key, held: Held) {
         if 4 * (self.len + 1) > FILLED_OF_FOUR * self.slots.len() {
             self.grow();
         }
         let at = self.find(key).expect("there is an empty slot");
-        self.slots[at] = Some((key.clone(), value));
+        debug_assert!(self.slots[at].is_none(), "the key is absent");
+        self.slots[at] = Some((key.clone(), held));
         self.len += 1;
-        None
     }
 
-    /// Removes a key. Returns its value.
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Value> {
+    /// Removes a key. Returns its content.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Held> {
         let mut gap = self.find(key)?;
         let (_, removed) = self.slots[gap].take()?;
         self.len -= 1;
@@ -113,9 +121,9 @@ impl Table {
         let len = SLOTS_MIN.max(2 * self.slots.len());
         let full = std::mem::take(&mut self.slots);
         self.slots.resize(len, None);
-        for (key, value) in full.into_iter().flatten() {
+        for (key, held) in full.into_iter().flatten() {
             let at = self.find(&key).expect("there is an empty slot");
-            self.slots[at] = Some((key, value));
+            self.slots[at] = Some((key, held));
         }
     }
 }
@@ -125,16 +133,18 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::kv::revision::Revision;
 
     fn key(number: u32) -> Key {
         Key::new(&format!("k{number}")).unwrap()
     }
 
-    fn value(number: u32) -> Value {
-        Value::from_json(&number.to_string()).unwrap()
+    fn held(number: u32) -> Held {
+        let value = Value::from_json(&number.to_string()).unwrap();
+        Held { value, meta: KeyMeta::created_at(Revision(number.into())) }
     }
 
-    fn check(table: &Table, tree: &BTreeMap<Key, Value>, numbers: u32) {
+    fn check(table: &Table, tree: &BTreeMap<Key, Held>, numbers: u32) {
         assert_eq!(table.len, tree.len());
         assert_eq!(table.slots.iter().flatten().count(), tree.len());
         assert!((0..numbers).all(|number| table.get(&key(number)) == tree.get(&key(number))));
@@ -150,9 +160,13 @@ mod tests {
             // the table grows.
             let numbers = [5, 6, 12, 300][rng.usize(..4)];
             for _ in 0..2000 {
-                let (key, value) = (key(rng.u32(..numbers)), value(rng.u32(..)));
+                let (key, held) = (key(rng.u32(..numbers)), held(rng.u32(..)));
                 if rng.bool() {
-                    assert_eq!(table.insert(&key, value.clone()), tree.insert(key, value));
+                    match table.get_mut(&key) {
+                        Some(present) => present.clone_from(&held),
+                        None => table.insert(&key, held.clone()),
+                    }
+                    tree.insert(key, held);
                 } else {
                     assert_eq!(table.remove(&key), tree.remove(&key));
                 }
@@ -169,7 +183,7 @@ mod tests {
         let mut table = Table::seeded(1);
         assert!(table.slots.is_empty() && table.get(&key(0)).is_none() && table.remove(&key(0)).is_none());
         for number in 0..1000 {
-            table.insert(&key(number), value(number));
+            table.insert(&key(number), held(number));
             assert!(4 * table.len <= FILLED_OF_FOUR * table.slots.len());
         }
         assert_eq!(table.slots.len(), 2048);
@@ -180,7 +194,7 @@ mod tests {
         let places = |seed| {
             let mut table = Table::seeded(seed);
             for number in 0..100 {
-                table.insert(&key(number), value(0));
+                table.insert(&key(number), held(0));
             }
             (0..100).map(|number| table.find(&key(number))).collect::<Vec<_>>()
         };

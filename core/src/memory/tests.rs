@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::host::{HostInput, NodeAction, NodeHost, Settings, SnapshotOrder, snapshot_written};
 use crate::kv::{
-    ClientName, KEY_BYTES_MAX, Key, Query, Scan, Session, SessionLimits, State, VALUE_BYTES_MAX, Value, Write,
+    ClientName, Command, KEY_BYTES_MAX, Key, Query, Revision, Scan, Session, SessionLimits, State,
+    VALUE_BYTES_MAX, Value, Write,
 };
 use crate::peer::push_message;
 use crate::raft::{AppendEntries, BatchBuilder, Body, LogIndex, LogPoint, Message, Restored, Term};
@@ -35,11 +36,15 @@ fn clients(budget: &MemoryBudget, count: u64) -> Vec<ClientMemory> {
 
 fn put() -> Request {
     let (key, value) = (Key::new("k").unwrap(), Value::from_json("1").unwrap());
-    Request::Write { command: Command::Put { key, value }, session: None }
+    Request::Write { command: Command::Put { key, value }, session: None, wants_meta: false }
 }
 
 fn delete() -> Request {
-    Request::Write { command: Command::Delete { key: Key::new("k").unwrap() }, session: None }
+    Request::Write {
+        command: Command::Delete { key: Key::new("k").unwrap() },
+        session: None,
+        wants_meta: false,
+    }
 }
 
 fn get() -> Request {
@@ -47,7 +52,7 @@ fn get() -> Request {
 }
 
 fn scan() -> Request {
-    let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1 };
+    let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1, ..Scan::default() };
     Request::Read { query: Query::Scan(scan), at_least: LogIndex::ORIGIN }
 }
 
@@ -280,7 +285,7 @@ fn a_large_state_makes_a_snapshot_due_earlier() {
         // less than an eighth of the budget.
         let command =
             Command::Put { key: Key::new(&format!("k{}", number % 25)).unwrap(), value: value.clone() };
-        let write = Request::Write { command, session: None };
+        let write = Request::Write { command, session: None, wants_meta: false };
         let mut turns = 0;
         while budget.refuses(&write).is_some() {
             refused += 1;
@@ -324,10 +329,13 @@ fn the_longest_frames_are_shorter_than_the_smallest_share() {
     // Many of these values fill the memory of a client's session better than a few of the longest
     // ones.
     let held = Value::from_text(&"x".repeat(16 << 10)).unwrap();
-    state.apply(&Write { session: None, command: Command::Put { key: key.clone(), value: held } });
+    state.apply(
+        &Write { session: None, command: Command::Put { key: key.clone(), value: held } },
+        Revision(1),
+    );
     for seq in 1..200 {
         // The swap fails, so the current value is remembered.
-        state.apply(&Write { session: Some(session(seq)), command: swap(None) });
+        state.apply(&Write { session: Some(session(seq)), command: swap(None) }, Revision(2));
     }
     state.freeze();
     let mut line = String::new();

@@ -20,6 +20,7 @@ use super::founders::Founders;
 use super::local::{LocalNode, Standing};
 use super::refusal::{HandshakeRefusal, RefusalText};
 use crate::identity::{ClusterId, Incarnation};
+use crate::kv::Level;
 use crate::mutant::{self, Mutant};
 use crate::raft::{Addition, Configuration, LogIndex, Member, MemberText, NodeId, Roster};
 use crate::replica::Input;
@@ -50,6 +51,8 @@ pub struct HandshakeResult {
     pub boot: u64,
     /// The addition by which it became a member, as it states.
     pub addition: Addition,
+    /// The highest level that it supports.
+    pub supports: Level,
     /// Whether both nodes belong to the same cluster, so that frames may follow. Otherwise one of
     /// them has no cluster yet.
     pub is_of_cluster: bool,
@@ -59,8 +62,8 @@ impl HandshakeResult {
     /// Returns the input that reports this handshake to the node.
     #[must_use]
     pub fn to_input(&self) -> Input {
-        let &Self { node: peer, incarnation, addition, .. } = self;
-        Input::HandshakeCompleted { peer, incarnation, addition }
+        let &Self { node: peer, incarnation, addition, supports, .. } = self;
+        Input::HandshakeCompleted { peer, incarnation, addition, supports }
     }
 }
 
@@ -82,6 +85,9 @@ pub struct Hello {
     /// The addition by which the dialler became a member.
     #[serde(default, skip_serializing_if = "Addition::is_founding")]
     addition: Addition,
+    /// The highest level that the dialler supports. Programs without levels state none.
+    #[serde(default)]
+    level: u64,
     /// The address at which the dialler's peers reach it.
     address: Option<Box<str>>,
     client_address: Option<Box<str>>,
@@ -108,6 +114,9 @@ pub struct Welcome {
     /// The number of this node's run (boot).
     #[serde(default)]
     boot: u64,
+    /// The highest level that this node supports. Programs without levels state none.
+    #[serde(default)]
+    level: u64,
     client_address: Option<Box<str>>,
     /// The founders of the cluster, and the payload of its latest configuration, for a node without
     /// files.
@@ -214,6 +223,7 @@ impl LocalNode {
             boot: self.boot,
             named: self.was_named,
             addition: self.addition,
+            level: self.supports.0,
             address: address.map(Into::into),
             client_address: self.client_address.clone(),
             founding,
@@ -235,6 +245,7 @@ impl LocalNode {
             configuration_index: LogIndex(hello.configuration_index),
             was_named: hello.named,
             addition: hello.addition,
+            supports: Level(hello.level),
             address: hello.address.as_deref(),
         });
         let wrong_node = hello.to.filter(|wanted| *wanted != self.id.0);
@@ -262,6 +273,7 @@ impl LocalNode {
             configuration_index: LogIndex(hello.configuration_index),
             boot: hello.boot,
             addition: hello.addition,
+            supports: Level(hello.level),
             is_of_cluster: checked?,
         };
         let (founders, configuration) = match &self.standing {
@@ -280,6 +292,7 @@ impl LocalNode {
             named: self.was_named,
             addition: self.addition,
             boot: self.boot,
+            level: self.supports.0,
             client_address: self.client_address.clone(),
             founders,
             configuration,
@@ -315,6 +328,7 @@ impl LocalNode {
                 configuration_index: LogIndex(welcome.configuration_index),
                 was_named: welcome.named,
                 addition: welcome.addition,
+                supports: Level(welcome.level),
                 address: None,
             })?,
         };
@@ -327,6 +341,7 @@ impl LocalNode {
             configuration_index: LogIndex(welcome.configuration_index),
             boot: welcome.boot,
             addition: welcome.addition,
+            supports: Level(welcome.level),
             is_of_cluster,
         })
     }
@@ -341,7 +356,8 @@ impl LocalNode {
             configuration_index: their_index,
             was_named,
             addition,
-            address,
+            supports,
+            ..
         } = claim;
         let Standing::Member(founders, configuration) = &self.standing else { return Ok(false) };
         let ours = founders.cluster.to_string();
@@ -363,6 +379,17 @@ impl LocalNode {
         if cluster.is_some() && (was_removed || is_taken_back) {
             return Err(HandshakeRefusal::Removed { node: node.0, index: self.configuration_index.0 });
         }
+        if supports < self.level {
+            return Err(HandshakeRefusal::LevelTooLow { node: node.0, level: self.level.0 });
+        }
+        self.compare_member(claim)
+    }
+
+    /// Compares the other node with the member that has its id.
+    fn compare_member(&self, claim: &Claim<'_>) -> Result<bool, HandshakeRefusal> {
+        let &Claim { node, incarnation: found, cluster, configuration_index: their_index, address, .. } =
+            claim;
+        let Standing::Member(_, configuration) = &self.standing else { return Ok(false) };
         let is_as_late =
             their_index <= self.configuration_index || mutant::is_active(Mutant::LaterIncarnationRefused);
         match configuration.roster().member(node) {
@@ -413,6 +440,8 @@ struct Claim<'a> {
     configuration_index: LogIndex,
     was_named: bool,
     addition: Addition,
+    /// The highest level that it supports.
+    supports: Level,
     /// The address at which its peers reach it, as it states.
     address: Option<&'a str>,
 }

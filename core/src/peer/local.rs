@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::founders::Founders;
 use crate::identity::{ClusterId, Incarnation};
+use crate::kv::Level;
 use crate::raft::{Addition, Configuration, LogIndex, Member, NodeId, Roster, Voters};
 
 /// The standing of a node in a cluster.
@@ -55,6 +56,10 @@ pub struct LocalNode {
     pub was_named: bool,
     /// The addition by which it became a member; a founder's, or none yet.
     pub addition: Addition,
+    /// The highest level that the program supports; lower only in tests of upgrades.
+    pub supports: Level,
+    /// The level of the cluster, as far as this node knows: it admits no node that supports less.
+    pub level: Level,
 }
 
 /// A node's knowledge of the members, which its transport follows.
@@ -73,6 +78,8 @@ pub struct KnownMembers {
     pub was_named: bool,
     /// Whether there is a leader, as far as this node knows.
     pub has_leader: bool,
+    /// The level of the cluster.
+    pub level: Level,
 }
 
 impl LocalNode {
@@ -89,6 +96,7 @@ impl LocalNode {
         (self.configuration_index, self.named_index) = (known.index, known.named_index);
         self.is_settled = known.is_settled;
         self.was_named = known.was_named;
+        self.level = known.level;
         if let Standing::Member(_, configuration) = &mut self.standing {
             configuration.clone_from(&known.configuration);
         }

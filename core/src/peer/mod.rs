@@ -20,6 +20,7 @@
 //! | `event` | events of the transport for the operator |
 //! | `wire` | the encoding of numbers and texts |
 
+mod answer;
 mod backoff;
 mod call;
 mod event;
@@ -110,7 +111,7 @@ impl PeerFrame {
                 let (call, sequence) = (read_call(from)?, from.u64()?);
                 Self::Ask { call, sequence, request: call::read_request(from)? }
             }
-            3 => Self::Answer { call: read_call(from)?, answer: call::read_answer(from)? },
+            3 => Self::Answer { call: read_call(from)?, answer: answer::read_answer(from)? },
             4 => Self::Piece(from.bytes()?.to_vec()),
             5 => Self::Ping,
             6 => Self::Receipt(from.u64()?),
@@ -158,7 +159,7 @@ pub fn push_answer(stream: &mut Vec<u8>, call: CallId, answer: &Answer) {
         let mut to = Writer::new(bytes);
         to.u8(3);
         write_call(call, &mut to);
-        call::write_answer(answer, &mut to);
+        answer::write_answer(answer, &mut to);
     });
 }
 

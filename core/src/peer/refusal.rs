@@ -66,6 +66,13 @@ pub enum HandshakeRefusal {
     },
     /// The two nodes do not agree on the founders of a cluster.
     OtherFounders,
+    /// The node's program does not support the level of the cluster.
+    LevelTooLow {
+        /// The id of the node.
+        node: u64,
+        /// The level of the cluster.
+        level: u64,
+    },
     /// The node has no files and is not a member.
     NotMember {
         /// The id of the node.
@@ -118,6 +125,11 @@ impl fmt::Display for HandshakeRefusal {
             Self::OtherFounders => {
                 f.write_str("all founders of a cluster must be started with the same --peers")
             }
+            Self::LevelTooLow { node, level } => write!(
+                f,
+                "node {node} runs a version that does not support level {level}, which the cluster has \
+                 reached: start it with a newer version"
+            ),
             Self::NotMember { node } => write!(
                 f,
                 "node {node} is not a member of the cluster: add it with `coracle member add \

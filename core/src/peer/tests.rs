@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::kv::{ClientName, Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
+use crate::kv::{
+    Applied, ClientName, Command, Found, Item, Key, KeyMeta, Outcome, Page, Query, Revision, Scan,
+    ScanContent, Session, Txn, TxnOutcome, TxnResult, Value,
+};
 use crate::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, ChangeError, Checksum,
     Configuration, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
@@ -87,10 +90,16 @@ fn requests() -> Vec<Request> {
     let key = || Key::new("sn\"ack").unwrap();
     let value = || Value::from_json(r#"{"a":[1,null]}"#).unwrap();
     let session = Session::new(ClientName::new("c").unwrap(), 7).unwrap();
-    let scan = Scan { prefix: "p".into(), after: Some("q".into()), items_max: 3, bytes_max: 4 };
+    let scan =
+        Scan { prefix: "p".into(), after: Some("q".into()), items_max: 3, bytes_max: 4, ..Scan::default() };
+    let later = Scan { end: Some("z".into()), is_reverse: true, wants_meta: true, ..scan.clone() };
+    let counted = Scan { content: ScanContent::Count, ..scan.clone() };
+    let keys = Scan { content: ScanContent::Keys, ..scan.clone() };
+    let then = r#"[{"op":"incr","key":"n","by":-1}]"#;
+    let txn = Txn::from_json(None, Some(then), None).unwrap();
     let put = Command::Put { key: key(), value: value() };
     vec![
-        Request::Write { command: put.clone(), session: Some(session) },
+        Request::Write { command: put.clone(), session: Some(session), wants_meta: false },
         Request::write(put),
         Request::write(Command::Delete { key: key() }),
         Request::write(Command::Cas { key: key(), expect: None, value: value() }),
@@ -98,6 +107,15 @@ fn requests() -> Vec<Request> {
         Request::Read { query: Query::Value(key()), at_least: LogIndex(3) },
         Request::Read { query: Query::Scan(scan.clone()), at_least: LogIndex(0) },
         Request::LinearizableRead(Query::Scan(Scan { after: None, ..scan })),
+        Request::write(Command::DeleteRevision { key: key(), rev: Revision(7) }),
+        Request::write(Command::CasRevision { key: key(), rev: Revision::NONE, value: value() }),
+        Request::write(Command::Incr { key: key(), by: -5 }),
+        Request::write(Command::DeletePrefix { prefix: "p".into(), keys_max: 7 }),
+        Request::write(Command::Txn(txn.into())),
+        Request::Read { query: Query::Entry(key()), at_least: LogIndex(3) },
+        Request::LinearizableRead(Query::Scan(later)),
+        Request::LinearizableRead(Query::Scan(keys)),
+        Request::LinearizableRead(Query::Scan(counted)),
         Request::Transfer(NodeId(2)),
         order(MemberChange::AddLearner(NodeId(4))),
         order(MemberChange::AddLearnerAt(NodeId(4), "h:1".into())),
@@ -122,12 +140,8 @@ fn order(change: MemberChange) -> Request {
     Request::ChangeMembers(change.into())
 }
 
-fn answers() -> Vec<Answer> {
-    let value = || Value::from_json("\"chips\"").unwrap();
-    let applied = |outcome| Answer::Applied { index: LogIndex(4), outcome };
-    let read = |found| Answer::Read { index: LogIndex(4), found };
-    let item = (Key::new("k").unwrap(), value());
-    let status = Status {
+fn status() -> Status {
+    Status {
         id: NodeId(1),
         role: Role::PreCandidate,
         is_learner: false,
@@ -139,7 +153,17 @@ fn answers() -> Vec<Answer> {
         leader: Some(NodeId(7)),
         durable_index: LogIndex(5),
         disk_waiting_ms: 9,
-    };
+    }
+}
+
+fn answers() -> Vec<Answer> {
+    let value = || Value::from_json("\"chips\"").unwrap();
+    let applied = |Applied { outcome, meta }| Answer::Applied { index: LogIndex(4), outcome, meta };
+    let meta = KeyMeta { rev: Revision(9), created: Revision(3) };
+    let read = |found| Answer::Read { index: LogIndex(4), found };
+    let item = Item { key: Key::new("k").unwrap(), value: Some(value()), meta: KeyMeta::default() };
+    let status = status();
+    let txn = Outcome::Txn(TxnOutcome { succeeded: true, results: vec![TxnResult::Sum(1)] }.into());
     let refused = [
         RequestRefusal::NotLeader { term: Term(1), leader: None },
         RequestRefusal::NotLeader { term: Term(1), leader: Some(NodeId(2)) },
@@ -149,6 +173,7 @@ fn answers() -> Vec<Answer> {
         RequestRefusal::TransferFailed,
         RequestRefusal::CatchingUp,
         RequestRefusal::BackupGone,
+        RequestRefusal::NotYet,
         RequestRefusal::Change(ChangeError::NotLeader(Some(NodeId(1)))),
         RequestRefusal::Change(ChangeError::TransferPending),
         RequestRefusal::Change(ChangeError::InProgress),
@@ -161,11 +186,24 @@ fn answers() -> Vec<Answer> {
         [Role::Follower, Role::Candidate, Role::Leader].map(|role| Status { role, leader: None, ..status });
     let learner = Status { role: Role::Follower, is_learner: true, ..status };
     let mut answers = vec![
-        applied(Outcome::Done),
-        applied(Outcome::NotFound),
-        applied(Outcome::Mismatch { actual: None }),
-        applied(Outcome::Mismatch { actual: Some(value()) }),
-        applied(Outcome::SessionExpired),
+        applied(Outcome::Done.without_meta()),
+        applied(Outcome::NotFound.without_meta()),
+        applied(Outcome::Mismatch { actual: None }.without_meta()),
+        applied(Outcome::Mismatch { actual: Some(value()) }.without_meta()),
+        applied(Outcome::SessionExpired.without_meta()),
+        applied(Outcome::Done.with_meta(meta)),
+        applied(Outcome::Mismatch { actual: Some(value()) }.with_meta(meta)),
+        applied(Outcome::Sum(-3).with_meta(meta)),
+        applied(Outcome::NotANumber.without_meta()),
+        applied(Outcome::OutOfRange.without_meta()),
+        applied(Outcome::TooLarge.without_meta()),
+        applied(txn.with_meta(meta)),
+        applied(Outcome::Deleted { keys: 3, more: true }.without_meta()),
+        read(Found::Entry(None)),
+        read(Found::Entry(Some((value(), meta)))),
+        read(Found::Count(7)),
+        read(Found::Page(Page { items: vec![Item { meta, ..item.clone() }], more: false })),
+        read(Found::Page(Page { items: vec![Item { value: None, ..item.clone() }], more: false })),
         read(Found::Value(None)),
         read(Found::Value(Some(value()))),
         read(Found::Page(Page { items: vec![item.clone(), item], more: true })),

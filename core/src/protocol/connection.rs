@@ -17,10 +17,11 @@ use std::sync::Arc;
 
 use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
+use super::members::SCAN_BYTES_MAX;
 use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_first_byte, told_by_first_line};
 use super::reply::{push_bad_request, push_page, push_pong, push_reply};
-use super::request::{BadRequest, Call, Question, SCAN_BYTES_MAX, Shape, parse};
-use crate::kv::{Found, Key, Query, Value};
+use super::request::{BadRequest, Call, Question, Shape, parse};
+use crate::kv::{Found, Query, TXN_FOUND_BYTES_MAX};
 use crate::memory::LongLines;
 use crate::mutant::{self, Mutant};
 use crate::proxy::{Answered, Reply};
@@ -87,6 +88,7 @@ enum SlotState {
 struct Waiting {
     id: Option<Box<str>>,
     shape: Shape,
+    wants_meta: bool,
     bytes: usize,
 }
 
@@ -102,20 +104,24 @@ fn reply_bytes_max(shape: &Shape) -> usize {
     match shape {
         Shape::Scan => SCAN_BYTES_MAX,
         Shape::Backup => SNAPSHOT_PART_BYTES,
+        Shape::Txn(txn) if txn.reads() => TXN_FOUND_BYTES_MAX,
         _ => 0,
     }
 }
 
 /// The approximate memory of a reply, in bytes.
 fn bytes_of(reply: &Reply) -> usize {
-    /// Two pointers to text with their lengths and reference counters.
-    const ITEM_BYTES: usize = 64;
+    /// Two pointers to text with their lengths and reference counters, and two revisions.
+    const ITEM_BYTES: usize = 80;
     match reply {
-        Ok(Answered::ByNode(Answer::Read { found: Found::Value(Some(value)), .. })) => value.as_json().len(),
+        Ok(Answered::ByNode(Answer::Read {
+            found: Found::Value(Some(value)) | Found::Entry(Some((value, _))),
+            ..
+        })) => value.as_json().len(),
         Ok(Answered::ByNode(Answer::Read { found: Found::Page(page), .. })) => {
-            let item = |(key, value): &(Key, Value)| key.as_str().len() + value.as_json().len() + ITEM_BYTES;
-            page.items.iter().map(item).sum()
+            page.items.iter().map(|item| item.bytes() + ITEM_BYTES).sum()
         }
+        Ok(Answered::ByNode(Answer::Applied { outcome, .. })) => outcome.value_bytes(),
         Ok(Answered::ByNode(Answer::BackupPart(part))) => part.text.len(),
         _ => 0,
     }
@@ -193,14 +199,14 @@ impl Connection {
                 }
             };
             match call {
-                Ok(Call { id, question }) => {
+                Ok(Call { id, question, wants_meta }) => {
                     let (request, shape) = match question {
                         Question::Ping => {
                             self.answer_at_once(|line| push_pong(line, id.as_deref()));
                             continue;
                         }
                         Question::Write(command, session, shape) => {
-                            (Request::Write { command, session }, shape)
+                            (Request::Write { command, session, wants_meta }, shape)
                         }
                         Question::Read(query, shape) => (self.read(query), shape),
                         Question::LinearizableRead(query, shape) => (Request::LinearizableRead(query), shape),
@@ -210,7 +216,7 @@ impl Connection {
                         Question::Members => (Request::Members, Shape::Members),
                         Question::ChangeMembers(change) => (Request::ChangeMembers(change), Shape::Members),
                     };
-                    return self.admit(request, Waiting { id, shape, bytes });
+                    return self.admit(request, Waiting { id, shape, wants_meta, bytes });
                 }
                 Err(bad) => self.answer_at_once(|line| push_bad_request(line, &bad)),
             }
@@ -249,7 +255,7 @@ impl Connection {
         if let Ok(Answered::ByNode(Answer::Applied { index, .. } | Answer::Read { index, .. })) = &reply {
             self.seen = self.seen.max(*index);
         }
-        let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone(), bytes: waiting.bytes };
+        let waiting = Waiting { id: waiting.id.take(), shape: waiting.shape.clone(), ..*waiting };
         let bytes = waiting.bytes + bytes_of(&reply);
         self.bytes = self.bytes - place.bytes + bytes;
         self.due_bytes += bytes;
@@ -279,8 +285,9 @@ impl Connection {
                         return;
                     }
                 }
-                SlotState::Answered(Waiting { id, shape, .. }, reply) => {
-                    push_reply(output, shape, id.as_deref(), reply, self.address.as_deref());
+                SlotState::Answered(Waiting { id, shape, wants_meta, .. }, reply) => {
+                    let address = self.address.as_deref();
+                    push_reply(output, shape, *wants_meta, id.as_deref(), reply, address);
                 }
             }
             self.bytes -= slot.bytes;

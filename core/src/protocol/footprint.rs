@@ -4,12 +4,12 @@
 //! Pipelined requests run concurrently: reads at a follower, writes at the leader. But a client
 //! expects them to take effect as if they were sent one by one. So a request waits while an
 //! earlier, unanswered request of the same connection touches the same key and one of the two is a
-//! write. All other requests run at once.
+//! write. A scan and a delete by prefix touch all keys. All other requests run at once.
 
 use std::collections::BTreeMap;
 
 use super::request::Shape;
-use crate::kv::Key;
+use crate::kv::{Key, Txn};
 use crate::mutant::{self, Mutant};
 
 /// The most scans of one connection that run at once, because each may be a megabyte of work.
@@ -20,6 +20,8 @@ pub(super) const SCANS_OPEN_MAX: usize = 4;
 pub(super) struct Footprints {
     keys: BTreeMap<Key, Touches>,
     writes: usize,
+    /// Deletes by prefix.
+    sweeps: usize,
     scans: usize,
     backups: usize,
 }
@@ -34,6 +36,8 @@ struct Touches {
 enum Footprint<'a> {
     Read(&'a Key),
     Write(&'a Key),
+    Transaction(&'a Txn),
+    WriteMany,
     ReadMany,
     BackUp,
     Nothing,
@@ -42,7 +46,11 @@ enum Footprint<'a> {
 fn footprint(shape: &Shape) -> Footprint<'_> {
     match shape {
         Shape::Get { key, .. } => Footprint::Read(key),
-        Shape::Put { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => Footprint::Write(key),
+        Shape::Put { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } | Shape::Incr { key } => {
+            Footprint::Write(key)
+        }
+        Shape::Txn(txn) => Footprint::Transaction(txn),
+        Shape::DeletePrefix => Footprint::WriteMany,
         Shape::Scan => Footprint::ReadMany,
         Shape::Backup => Footprint::BackUp,
         Shape::Status | Shape::Transfer | Shape::Members => Footprint::Nothing,
@@ -53,29 +61,36 @@ impl Footprints {
     /// Returns whether a request may run concurrently with the open ones.
     pub(super) fn admit(&self, shape: &Shape) -> bool {
         match footprint(shape) {
-            Footprint::Read(key) => {
-                self.keys.get(key).is_none_or(|open| open.writes == 0)
-                    || mutant::is_active(Mutant::ReadOvertakesWrite)
+            Footprint::Read(key) => self.may_read(key),
+            Footprint::Write(key) => self.may_write(key),
+            Footprint::Transaction(txn) => {
+                txn.keys().all(|(key, writes)| if writes { self.may_write(key) } else { self.may_read(key) })
             }
-            Footprint::Write(key) => {
-                (self.scans == 0 && !self.keys.contains_key(key))
-                    || mutant::is_active(Mutant::WriteOvertakesWrite)
-            }
-            Footprint::ReadMany => self.writes == 0 && self.scans < SCANS_OPEN_MAX,
+            Footprint::WriteMany => self.keys.is_empty() && self.scans == 0 && self.sweeps == 0,
+            Footprint::ReadMany => self.writes + self.sweeps == 0 && self.scans < SCANS_OPEN_MAX,
             // Reading a part is as much work as several scans.
             Footprint::BackUp => self.backups == 0,
             Footprint::Nothing => true,
         }
     }
 
+    fn may_read(&self, key: &Key) -> bool {
+        let is_written = self.sweeps > 0 || self.keys.get(key).is_some_and(|open| open.writes > 0);
+        !is_written || mutant::is_active(Mutant::ReadOvertakesWrite)
+    }
+
+    fn may_write(&self, key: &Key) -> bool {
+        let is_touched = self.scans + self.sweeps > 0 || self.keys.contains_key(key);
+        !is_touched || mutant::is_active(Mutant::WriteOvertakesWrite)
+    }
+
     /// Notes that a request runs.
     pub(super) fn open(&mut self, shape: &Shape) {
         match footprint(shape) {
-            Footprint::Read(key) => self.keys.entry(key.clone()).or_default().reads += 1,
-            Footprint::Write(key) => {
-                self.keys.entry(key.clone()).or_default().writes += 1;
-                self.writes += 1;
-            }
+            Footprint::Read(key) => self.open_key(key, false),
+            Footprint::Write(key) => self.open_key(key, true),
+            Footprint::Transaction(txn) => txn.keys().for_each(|(key, writes)| self.open_key(key, writes)),
+            Footprint::WriteMany => self.sweeps += 1,
             Footprint::ReadMany => self.scans += 1,
             Footprint::BackUp => self.backups += 1,
             Footprint::Nothing => {}
@@ -85,20 +100,26 @@ impl Footprints {
     /// Notes that a running request was answered.
     pub(super) fn close(&mut self, shape: &Shape) {
         match footprint(shape) {
-            Footprint::Read(key) => self.close_key(key, |touches| touches.reads -= 1),
-            Footprint::Write(key) => {
-                self.close_key(key, |touches| touches.writes -= 1);
-                self.writes -= 1;
-            }
+            Footprint::Read(key) => self.close_key(key, false),
+            Footprint::Write(key) => self.close_key(key, true),
+            Footprint::Transaction(txn) => txn.keys().for_each(|(key, writes)| self.close_key(key, writes)),
+            Footprint::WriteMany => self.sweeps -= 1,
             Footprint::ReadMany => self.scans -= 1,
             Footprint::BackUp => self.backups -= 1,
             Footprint::Nothing => {}
         }
     }
 
-    fn close_key(&mut self, key: &Key, take: impl FnOnce(&mut Touches)) {
+    fn open_key(&mut self, key: &Key, writes: bool) {
+        let touches = self.keys.entry(key.clone()).or_default();
+        *(if writes { &mut touches.writes } else { &mut touches.reads }) += 1;
+        self.writes += usize::from(writes);
+    }
+
+    fn close_key(&mut self, key: &Key, writes: bool) {
         let Some(touches) = self.keys.get_mut(key) else { return };
-        take(touches);
+        *(if writes { &mut touches.writes } else { &mut touches.reads }) -= 1;
+        self.writes -= usize::from(writes);
         if *touches == Touches::default() {
             self.keys.remove(key);
         }
@@ -116,6 +137,13 @@ mod tests {
 
     fn put(key: &str) -> Shape {
         Shape::Put { key: Key::new(key).unwrap(), value: Value::from_json("1").unwrap() }
+    }
+
+    /// A transaction that reads one key and writes another.
+    fn txn(read: &str, written: &str) -> Shape {
+        let condition = format!(r#"[{{"key":"{read}","absent":true}}]"#);
+        let then = format!(r#"[{{"op":"get","key":"{read}"}},{{"op":"incr","key":"{written}","by":1}}]"#);
+        Shape::Txn(Txn::from_json(Some(&condition), Some(&then), None).unwrap().into())
     }
 
     #[test]
@@ -147,6 +175,22 @@ mod tests {
             (put("a"), Shape::Backup, true),
             (Shape::Backup, put("a"), true),
             (Shape::Backup, Shape::Backup, false),
+            (txn("a", "b"), get("a"), true),
+            (txn("a", "b"), put("a"), false),
+            (txn("a", "b"), get("b"), false),
+            (txn("a", "b"), put("c"), true),
+            (txn("a", "b"), txn("a", "c"), true),
+            (txn("a", "b"), txn("b", "c"), false),
+            (txn("a", "b"), Shape::Scan, false),
+            (Shape::Scan, txn("a", "b"), false),
+            (Shape::DeletePrefix, get("a"), false),
+            (get("a"), Shape::DeletePrefix, false),
+            (Shape::DeletePrefix, put("a"), false),
+            (put("a"), Shape::DeletePrefix, false),
+            (Shape::DeletePrefix, Shape::Scan, false),
+            (Shape::Scan, Shape::DeletePrefix, false),
+            (Shape::DeletePrefix, Shape::DeletePrefix, false),
+            (Shape::DeletePrefix, Shape::Status, true),
         ];
         for (open, next, is_admitted) in table {
             let mut footprints = Footprints::default();

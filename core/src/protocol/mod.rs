@@ -18,6 +18,7 @@ mod backup;
 mod connection;
 mod footprint;
 mod line;
+mod members;
 mod other_protocols;
 mod plain;
 mod reply;
@@ -25,7 +26,7 @@ mod request;
 
 pub use connection::{CONNECTION_BYTES_MAX, Connection, IDLE_LINE, PIPELINE_MAX};
 pub use line::LINE_BYTES_MAX;
+pub use members::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};
 pub use other_protocols::is_binary;
 pub(crate) use other_protocols::{is_greeting, refusal_at_peer_port};
 pub use reply::{busy_line, given_up_line};
-pub use request::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
-use crate::kv::{Found, Key, Outcome, Page, Value, push_json_string};
+use crate::kv::{
+    Found, Item, Key, KeyMeta, Outcome, Page, Revision, Txn, TxnOperation, TxnOutcome, TxnResult, Value,
+    push_json_string,
+};
 use crate::memory::{Holder, MemoryReport, MemoryUse};
 use crate::proxy::{Answered, ClusterReport, NodeReport, Reply, RequestError};
 use crate::raft::{Configuration, LogIndex};
@@ -14,6 +17,14 @@ use crate::replica::{Answer, Status};
 /// for an earlier one.
 const SESSION_EXPIRED: &str = "this session or sequence number has expired: this request had no effect, but \
     an earlier request with the same number may have; start a new session with a new client name";
+
+/// The members of the reply for a key that does not exist.
+const NOT_FOUND: &str =
+    ",\"status\":\"error\",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true";
+
+/// The message for a request whose session and sequence number belong to another kind of request.
+const OTHER_REQUEST: &str = "an earlier request with this session and sequence number was of another kind, \
+    and has been carried out; this one had no effect";
 
 /// The line for a client above the limit of connections, which is then disconnected.
 #[must_use]
@@ -42,6 +53,7 @@ pub fn given_up_line(holder: Holder) -> String {
 pub(super) fn push_reply(
     line: &mut String,
     shape: &Shape,
+    wants_meta: bool,
     id: Option<&str>,
     reply: &Reply,
     address: Option<&str>,
@@ -53,7 +65,7 @@ pub(super) fn push_reply(
             push_key_of(line, shape);
         }
         Ok(Answered::Status(report)) => push_status(line, report, address),
-        Ok(Answered::ByNode(answer)) => push_answer(line, shape, answer),
+        Ok(Answered::ByNode(answer)) => push_answer(line, shape, wants_meta, answer),
     }
     close(line, id);
 }
@@ -75,19 +87,29 @@ pub(super) fn push_bad_request(line: &mut String, bad: &BadRequest) {
     close(line, bad.id.as_deref());
 }
 
-fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
+fn push_answer(line: &mut String, shape: &Shape, wants_meta: bool, answer: &Answer) {
     match (shape, answer) {
-        (_, Answer::Applied { outcome, .. }) => push_outcome(line, shape, outcome),
+        (_, Answer::Applied { outcome, meta, .. }) => {
+            push_outcome(line, shape, wants_meta, outcome, *meta);
+        }
         (Shape::Get { key, .. }, Answer::Read { found: Found::Value(Some(value)), .. }) => {
             push_key_and_value(line, key, value.as_json());
             line.push_str(",\"status\":\"ok\"");
         }
-        (Shape::Get { key, is_plain }, Answer::Read { found: Found::Value(None), .. }) => {
+        (Shape::Get { key, .. }, Answer::Read { found: Found::Entry(Some((value, meta))), .. }) => {
+            push_key_and_value(line, key, value.as_json());
+            push_meta(line, Some(*meta));
+            line.push_str(",\"status\":\"ok\"");
+        }
+        (
+            Shape::Get { key, is_plain },
+            Answer::Read { found: Found::Value(None) | Found::Entry(None), .. },
+        ) => {
             push_key_and_value(line, key, "null");
-            line.push_str(",\"status\":\"error\"");
-            if !is_plain {
-                line.push_str(",\"error\":\"not_found\",\"message\":\"no such key\",\"definite\":true");
-            }
+            line.push_str(if *is_plain { ",\"status\":\"error\"" } else { NOT_FOUND });
+        }
+        (_, Answer::Read { found: Found::Count(keys), .. }) => {
+            push(line, format_args!("{{\"count\":{keys},\"status\":\"ok\""));
         }
         (_, Answer::Members(index, configuration) | Answer::MembershipChanged(index, configuration)) => {
             push_members(line, *index, configuration);
@@ -99,40 +121,110 @@ fn push_answer(line: &mut String, shape: &Shape, answer: &Answer) {
     }
 }
 
-fn push_outcome(line: &mut String, shape: &Shape, outcome: &Outcome) {
+fn push_outcome(line: &mut String, shape: &Shape, wants_meta: bool, outcome: &Outcome, found: KeyMeta) {
+    let meta = Some(found).filter(|_| wants_meta);
     match (shape, outcome) {
-        (Shape::Put { key, value } | Shape::Cas { key, value }, Outcome::Done) => {
+        (Shape::Put { key, value } | Shape::Cas { key, value, .. }, Outcome::Done) => {
             push_key_and_value(line, key, value.as_json());
+            push_meta(line, meta);
             line.push_str(",\"status\":\"ok\"");
         }
         (Shape::Delete { key }, Outcome::Done) => {
             line.push_str("{\"key\":");
             push_json_string(line, key.as_str());
+            push_meta(line, meta);
             line.push_str(",\"status\":\"ok\"");
         }
-        (_, Outcome::NotFound) => {
-            push_error(line, "not_found", "no such key", true);
-            push_key_of(line, shape);
+        (Shape::Incr { key }, Outcome::Sum(sum)) => {
+            push_key_and_sum(line, key, *sum);
+            push_meta(line, meta);
+            line.push_str(",\"status\":\"ok\"");
         }
+        (Shape::DeletePrefix, Outcome::Deleted { keys, more }) => {
+            push(line, format_args!("{{\"deleted\":{keys},\"more\":{more},\"status\":\"ok\""));
+        }
+        (Shape::Txn(txn), Outcome::Txn(done)) if fits(txn, done) => push_txn(line, txn, done, found.rev),
         (_, Outcome::Mismatch { actual }) => {
-            push_error(line, "cas_mismatch", "the key has another value than expected", true);
+            let by_rev = matches!(shape, Shape::Delete { .. } | Shape::Cas { by_rev: true, .. });
+            let what = if by_rev { "revision" } else { "value" };
+            push_error(line, "cas_mismatch", &format!("the key has another {what} than expected"), true);
             push_key_of(line, shape);
             line.push_str(",\"actual\":");
             line.push_str(actual.as_ref().map_or("null", Value::as_json));
+            let rev = KeyMeta { created: Revision::NONE, ..found };
+            push_meta(line, meta.or_else(|| by_rev.then_some(rev)));
         }
-        (_, Outcome::SessionExpired) => {
-            push_error(line, "session_expired", SESSION_EXPIRED, true);
+        (_, outcome) => {
+            let (code, message) = match outcome {
+                Outcome::NotFound => ("not_found", "no such key"),
+                Outcome::NotANumber => ("not_a_number", "the value to increment is not a whole number"),
+                Outcome::OutOfRange => ("out_of_range", "the sum does not fit a signed 64-bit number"),
+                Outcome::TooLarge => ("too_large", "the values that the transaction reads are too large"),
+                Outcome::SessionExpired => ("session_expired", SESSION_EXPIRED),
+                _ => ("bad_request", OTHER_REQUEST),
+            };
+            push_error(line, code, message, true);
             push_key_of(line, shape);
         }
-        (shape, Outcome::Done) => panic!("a write was done for the request {shape:?}"),
     }
 }
-
 fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
     line.push_str("{\"key\":");
     push_json_string(line, key.as_str());
     line.push_str(",\"value\":");
     line.push_str(json);
+}
+
+fn push_key_and_sum(line: &mut String, key: &Key, sum: i64) {
+    push_key_and_value(line, key, "");
+    push(line, format_args!("{sum}"));
+}
+
+/// Appends revisions, as far as the key has them.
+fn push_meta(line: &mut String, meta: Option<KeyMeta>) {
+    let Some(KeyMeta { rev, created }) = meta else { return };
+    push(line, format_args!(",\"rev\":{rev}"));
+    if created > Revision::NONE {
+        push(line, format_args!(",\"created\":{created}"));
+    }
+}
+
+/// Returns whether the outcome can be that of this transaction, and not of another one that had the
+/// same session and sequence number.
+fn fits(txn: &Txn, outcome: &TxnOutcome) -> bool {
+    let operations = txn.branch(outcome.succeeded);
+    let is_right = |(operation, result): (&TxnOperation, &TxnResult)| match operation {
+        TxnOperation::Put { .. } => *result == TxnResult::Done,
+        TxnOperation::Delete { .. } => matches!(result, TxnResult::Done | TxnResult::NotFound),
+        TxnOperation::Incr { .. } => matches!(result, TxnResult::Sum(_)),
+        TxnOperation::Get { .. } => matches!(result, TxnResult::Found(_)),
+    };
+    operations.len() == outcome.results.len() && operations.iter().zip(&outcome.results).all(is_right)
+}
+
+/// Appends the outcome of a transaction, with a reply for each operation as it would be alone.
+fn push_txn(line: &mut String, txn: &Txn, outcome: &TxnOutcome, rev: Revision) {
+    push(line, format_args!("{{\"succeeded\":{},\"replies\":[", outcome.succeeded));
+    for (position, (operation, result)) in
+        txn.branch(outcome.succeeded).iter().zip(&outcome.results).enumerate()
+    {
+        line.push_str(if position > 0 { "," } else { "" });
+        let key = operation.key();
+        match (operation, result) {
+            (TxnOperation::Put { value, .. }, _) => push_key_and_value(line, key, value.as_json()),
+            (_, TxnResult::Found(Some(value))) => push_key_and_value(line, key, value.as_json()),
+            (_, TxnResult::Sum(sum)) => push_key_and_sum(line, key, *sum),
+            (_, TxnResult::Found(None)) => push_key_and_value(line, key, "null"),
+            (_, TxnResult::Done | TxnResult::NotFound) => {
+                line.push_str("{\"key\":");
+                push_json_string(line, key.as_str());
+            }
+        }
+        let is_missing = matches!(result, TxnResult::NotFound | TxnResult::Found(None));
+        line.push_str(if is_missing { NOT_FOUND } else { ",\"status\":\"ok\"" });
+        line.push('}');
+    }
+    push(line, format_args!("],\"rev\":{rev},\"status\":\"ok\""));
 }
 
 /// Appends a page from its item number `written` on, as long as `line` is shorter than `bytes_max`
@@ -148,20 +240,31 @@ pub(super) fn push_page(
     if written == 0 {
         line.push_str("{\"items\":[");
     }
-    for (position, (key, value)) in page.items.iter().enumerate().skip(written) {
+    for (position, item) in page.items.iter().enumerate().skip(written) {
         if position > written && line.len() >= bytes_max {
             return Some(position);
         }
         if position > 0 {
             line.push(',');
         }
-        push_key_and_value(line, key, value.as_json());
+        push_item(line, item);
         line.push('}');
     }
     line.push_str(if page.more { "],\"more\":true" } else { "],\"more\":false" });
     line.push_str(",\"status\":\"ok\"");
     close(line, id);
     None
+}
+
+fn push_item(line: &mut String, Item { key, value, meta }: &Item) {
+    match value {
+        Some(value) => push_key_and_value(line, key, value.as_json()),
+        None => {
+            line.push_str("{\"key\":");
+            push_json_string(line, key.as_str());
+        }
+    }
+    push_meta(line, Some(*meta).filter(|meta| meta.is_known()));
 }
 
 fn push_status(line: &mut String, report: &ClusterReport, address: Option<&str>) {
@@ -276,10 +379,18 @@ fn push_error(line: &mut String, code: &str, message: &str, is_definite: bool) {
 
 fn push_key_of(line: &mut String, shape: &Shape) {
     let key = match shape {
-        Shape::Put { key, .. } | Shape::Get { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } => {
-            key
-        }
-        Shape::Scan | Shape::Status | Shape::Transfer | Shape::Members | Shape::Backup => return,
+        Shape::Put { key, .. }
+        | Shape::Get { key, .. }
+        | Shape::Delete { key }
+        | Shape::Cas { key, .. }
+        | Shape::Incr { key } => key,
+        Shape::DeletePrefix
+        | Shape::Txn(_)
+        | Shape::Scan
+        | Shape::Status
+        | Shape::Transfer
+        | Shape::Members
+        | Shape::Backup => return,
     };
     line.push_str(",\"key\":");
     push_json_string(line, key.as_str());
@@ -303,6 +414,7 @@ fn code_of(failure: RequestError) -> &'static str {
         RequestError::Timeout | RequestError::TransferFailed => "timeout",
         RequestError::NotVoter | RequestError::Change(_) | RequestError::MembersAreFixed => "bad_request",
         RequestError::BackupGone => "backup_gone",
+        RequestError::NotYet => "not_yet",
         RequestError::Busy | RequestError::NoMemory(_) => "busy",
         RequestError::ShuttingDown => "shutting_down",
         RequestError::Storage => "storage",

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::kv::Level;
 use crate::memory::{Holder, MemoryReport};
 use crate::raft::{ChangeError, NodeId, Term};
 use crate::replica::{Answer, Request, RequestId, Status};
@@ -57,6 +58,8 @@ pub enum ProxyInput {
     Reachable(NodeId, Option<Box<str>>),
     /// The connection to this node is gone: requests that were sent to it may have arrived or not.
     Unreachable(NodeId),
+    /// The level of the cluster. The local node has caught up, so it knows it.
+    Level(Level),
     /// The nodes of the cluster.
     Nodes(Vec<NodeId>),
     /// Accept no new requests, and reject those that no node has yet.
@@ -133,6 +136,8 @@ pub enum RequestError {
     Change(ChangeError),
     /// All nodes run in one process, and no other node can join them. The request had no effect.
     MembersAreFixed,
+    /// Not all members of the cluster run a version that supports the request. It had no effect.
+    NotYet,
     /// The backup that is being read does not exist any more. The request had no effect.
     BackupGone,
     /// Leadership was not transferred in time; it may still go to the target node.
@@ -170,6 +175,9 @@ impl fmt::Display for RequestError {
             Self::ShuttingDown => "the server is stopping; the request had no effect",
             Self::BackupGone => {
                 "this backup no longer exists, because a newer one replaced it; start the backup again"
+            }
+            Self::NotYet => {
+                "not all members of the cluster run a version that supports this request yet; it had no effect"
             }
             Self::NotVoter => "no voter has that id; the request had no effect",
             Self::TransferFailed => "the node was not elected in time; it may still become leader",

@@ -19,10 +19,12 @@
 mod interface;
 mod pending;
 mod process;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::kv::Level;
 use crate::mutant::{self, Mutant};
 use crate::raft::{NodeId, Term};
 use crate::replica::{Answer, Request, RequestId, RequestRefusal};
@@ -37,6 +39,10 @@ pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// How long a status request waits for nodes that can be asked but do not answer.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a request waits until the nodes know that all of them understand it: much longer than a
+/// new leader needs to find that out.
+pub const LEVEL_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How often a process that knows no leader asks another node for one: a removed node is not
 /// notified of a new leader.
@@ -65,6 +71,8 @@ pub struct Proxy {
     /// The nodes that can be asked: the local node once it has started, and nodes of other
     /// processes while there is a connection; with the addresses at which their clients connect.
     reachable: BTreeMap<NodeId, Option<Box<str>>>,
+    /// The level of the cluster, once the local node of a process has caught up.
+    level: Option<Level>,
     is_stopping: bool,
 }
 
@@ -88,6 +96,7 @@ impl Proxy {
             questions: VecDeque::new(),
             next_probe: Instant::default(),
             reachable: BTreeMap::new(),
+            level: None,
             is_stopping: false,
         }
     }
@@ -111,6 +120,7 @@ impl Proxy {
                 ProxyInput::Reachable(node, client_address) => {
                     drop(self.reachable.insert(node, client_address));
                 }
+                ProxyInput::Level(level) => self.level = Some(level),
                 ProxyInput::Unreachable(node) => self.lose_connection(node, now, outputs),
                 ProxyInput::Nodes(mut nodes) => {
                     nodes.sort_unstable();
@@ -123,7 +133,7 @@ impl Proxy {
         if self.is_stopping {
             self.refuse_waiting(outputs);
         }
-        self.unpark(outputs);
+        self.unpark(now, outputs);
         self.probe(now, outputs);
         self.start_scans(now, outputs);
         self.retry_reads(now, outputs);
@@ -191,12 +201,10 @@ impl Proxy {
             Request::Backup(_) => (self.node_to_back_up(), false),
             Request::Status => return self.ask_all(id, now, outputs),
         };
-        let Some(pending) = self.pending.request_mut(id) else { return };
         if let Some(node) = target {
-            pending.place = Place::At(node);
-            outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
-            return;
+            return self.send(id, node, now, outputs);
         }
+        let Some(pending) = self.pending.request_mut(id) else { return };
         pending.place = Place::Waiting;
         if waits_for_leader {
             self.parked.push_back(id);
@@ -252,16 +260,6 @@ impl Proxy {
             Some(local) => Some(local).filter(|local| self.is_reachable(*local)),
             None => self.config.nodes.iter().copied().find(|node| !self.stopped.contains(node)),
         }
-    }
-
-    fn ask_all(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
-        let can_answer = |node: &NodeId| !self.stopped.contains(node) && self.is_reachable(*node);
-        let running: Vec<_> = self.config.nodes.iter().copied().filter(can_answer).collect();
-        let Some(pending) = self.pending.request_mut(id) else { return };
-        self.questions.push_back((now + STATUS_TIMEOUT, id));
-        outputs.extend(running.iter().map(|node| ProxyOutput::Ask(*node, id, Request::Status)));
-        pending.place = Place::AtAll { missing: running.into_iter().collect(), found: Vec::new() };
-        self.finish_status(id, outputs);
     }
 
     fn answer(
@@ -328,6 +326,7 @@ impl Proxy {
             RequestRefusal::Overloaded => self.close(id, Err(RequestError::Busy), outputs),
             RequestRefusal::NotVoter => self.close(id, Err(RequestError::NotVoter), outputs),
             RequestRefusal::TransferFailed => self.close(id, Err(RequestError::TransferFailed), outputs),
+            RequestRefusal::NotYet => self.wait_for_level(id, now, outputs),
             RequestRefusal::BackupGone => self.close(id, Err(RequestError::BackupGone), outputs),
             RequestRefusal::Change(error) => self.close(id, Err(RequestError::Change(error)), outputs),
             RequestRefusal::CatchingUp => {
@@ -414,14 +413,22 @@ impl Proxy {
         }
     }
 
-    fn unpark(&mut self, outputs: &mut Vec<ProxyOutput>) {
+    fn unpark(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let Some(leader) = self.leader_to_ask() else { return };
         while let Some(id) = self.parked.pop_front() {
-            if let Some(pending) = self.pending.request_mut(id) {
-                pending.place = Place::At(leader);
-                outputs.push(ProxyOutput::Ask(leader, id, pending.request.clone()));
-            }
+            self.send(id, leader, now, outputs);
         }
+    }
+
+    /// Sends a waiting request to a node, unless another node might not understand it.
+    fn send(&mut self, id: RequestId, node: NodeId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        let Some(pending) = self.pending.request(id) else { return };
+        if Some(node) != self.config.local && !self.is_understood(&pending.request) {
+            return self.wait_for_level(id, now, outputs);
+        }
+        let Some(pending) = self.pending.request_mut(id) else { return };
+        pending.place = Place::At(node);
+        outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
     }
 
     fn retry_reads(&mut self, now: Instant, outputs: &mut Vec<ProxyOutput>) {
@@ -454,28 +461,6 @@ impl Proxy {
         while self.parked.front().is_some_and(|id| self.pending.request_mut(*id).is_none()) {
             self.parked.pop_front();
         }
-    }
-
-    fn finish_status(&mut self, id: RequestId, outputs: &mut Vec<ProxyOutput>) {
-        let Some(pending) = self.pending.request_mut(id) else { return };
-        if matches!(&pending.place, Place::AtAll { missing, .. } if missing.is_empty()) {
-            self.reply_status(id, outputs);
-        }
-    }
-
-    fn reply_status(&mut self, id: RequestId, outputs: &mut Vec<ProxyOutput>) {
-        let Some(pending) = self.pending.request_mut(id) else { return };
-        let Place::AtAll { found, .. } = std::mem::replace(&mut pending.place, Place::Waiting) else {
-            return;
-        };
-        let report = |&node: &NodeId| NodeReport {
-            node,
-            status: found.iter().find(|status| status.id == node).copied(),
-            is_here: self.config.local.is_none_or(|local| local == node),
-            client_address: self.reachable.get(&node).cloned().flatten(),
-        };
-        let nodes = self.config.nodes.iter().map(report).collect();
-        self.close(id, Ok(Answered::Status(ClusterReport { nodes, memory: None })), outputs);
     }
 
     fn close(&mut self, id: RequestId, reply: Reply, outputs: &mut Vec<ProxyOutput>) {

@@ -12,13 +12,18 @@
 //! dialled. A write that was sent again is in doubt: even if the second node rejects it, the first
 //! one may still apply it, so it never gets a definite error.
 //!
+//! Other nodes may run an older version, so a request of a [`Level`] that the cluster has not
+//! reached is sent to none of them: they would not understand it.
+//!
 //! The new leader may also be unknown here, because a removed node receives no messages any more.
 //! So a proxy without a leader sends one waiting request to a random connected node every
 //! [`PROBE_EVERY`].
 
 use super::pending::Place;
-use super::{PROBE_EVERY, Proxy, ProxyOutput};
+use super::{LEVEL_PATIENCE, PROBE_EVERY, Proxy, ProxyOutput, READ_RETRY_AFTER, RequestError};
+use crate::kv::Level;
 use crate::raft::NodeId;
+use crate::replica::{Request, RequestId};
 use crate::time::Instant;
 
 impl Proxy {
@@ -60,6 +65,27 @@ impl Proxy {
         }
     }
 
+    /// Returns whether every node understands the request, as far as this process knows.
+    pub(super) fn is_understood(&self, request: &Request) -> bool {
+        self.config.local.is_none() || request.level() <= self.level.unwrap_or(Level::FIRST)
+    }
+
+    /// Handles a request that not all nodes understand, as far as the node knows that was asked.
+    /// The request is sent again for a while, because the level may be about to be raised, and as
+    /// long as the local node has not caught up.
+    pub(super) fn wait_for_level(&mut self, id: RequestId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
+        let timeout = self.config.request_timeout;
+        let patience = LEVEL_PATIENCE.min(timeout / 2);
+        let is_behind = self.config.local.is_some() && self.level.is_none();
+        let Some(pending) = self.pending.request_mut(id) else { return };
+        if is_behind || now + timeout < pending.deadline + patience {
+            pending.place = Place::Waiting;
+            self.retries.push_back((now + READ_RETRY_AFTER, id));
+        } else {
+            self.close(id, Err(RequestError::NotYet), outputs);
+        }
+    }
+
     pub(super) fn wants_to_probe(&self) -> bool {
         let has_others = self.reachable.keys().any(|node| Some(*node) != self.config.local);
         self.config.local.is_some() && has_others && !self.parked.is_empty() && self.leader_to_ask().is_none()
@@ -76,9 +102,8 @@ impl Proxy {
         let others: Vec<_> = others.collect();
         let Some(&node) = self.rng.choice(&others) else { return };
         while let Some(id) = self.parked.pop_front() {
-            if let Some(pending) = self.pending.request_mut(id) {
-                pending.place = Place::At(node);
-                return outputs.push(ProxyOutput::Ask(node, id, pending.request.clone()));
+            if self.pending.request(id).is_some() {
+                return self.send(id, node, now, outputs);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Tests of the proxy's rules, through its inputs and outputs.
 
 use super::*;
-use crate::kv::{ClientName, Command, Found, Key, Outcome, Query, Session, Value};
+use crate::kv::{ClientName, Command, Found, Key, KeyMeta, Outcome, Query, Session, Value};
 use crate::raft::LogIndex;
 use crate::replica::{BackupPiece, Status};
 
+mod levels;
 mod scans;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,7 +83,7 @@ fn found_nothing() -> Answer {
 }
 
 fn applied() -> Answer {
-    Answer::Applied { index: LogIndex(1), outcome: Outcome::Done }
+    Answer::Applied { index: LogIndex(1), outcome: Outcome::Done, meta: KeyMeta::default() }
 }
 
 fn read() -> Request {
@@ -312,7 +313,7 @@ fn before_a_process() -> Story {
 fn session_put() -> Request {
     let Request::Write { command, .. } = put() else { unreachable!() };
     let session = Session::new(ClientName::new("c").unwrap(), 1).unwrap();
-    Request::Write { command, session: Some(session) }
+    Request::Write { command, session: Some(session), wants_meta: false }
 }
 
 fn all_asked(outputs: &[ProxyOutput]) -> Vec<u64> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::backup::BackupPiece;
 use crate::identity::Incarnation;
-use crate::kv::{Command, Found, Outcome, Query, Session};
+use crate::kv::{Command, Found, KeyMeta, Level, Outcome, Query, Session};
 use crate::raft::{
     Addition, ChangeError, ConfigError, Configuration, Event, LogIndex, LogPoint, Message, NodeId, Persist,
     PersistId, Role, SnapshotPart, Term,
@@ -41,6 +41,8 @@ pub enum Request {
         command: Command,
         /// The session, if the client may retry the write.
         session: Option<Session>,
+        /// Whether the client needs the revisions of the key.
+        wants_meta: bool,
     },
     /// An eventual read: answered from this replica's state, which may be stale.
     Read {
@@ -116,17 +118,28 @@ impl Request {
         matches!(self, Self::Read { query, .. } | Self::LinearizableRead(query) if query.is_scan())
     }
 
+    /// The lowest level of a cluster in which every node understands the request.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Write { wants_meta: true, .. } => Level::REVISIONS,
+            Self::Write { command, .. } => command.level(),
+            Self::Read { query, .. } | Self::LinearizableRead(query) => query.level(),
+            _ => Level::FIRST,
+        }
+    }
+
     /// A write without a session.
     #[must_use]
     pub fn write(command: Command) -> Self {
-        Self::Write { command, session: None }
+        Self::Write { command, session: None, wants_meta: false }
     }
 
     /// The number of bytes of keys, values and names in the request.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Write { command, session } => {
+            Self::Write { command, session, .. } => {
                 command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
             }
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
@@ -151,6 +164,9 @@ pub enum Answer {
         index: LogIndex,
         /// The outcome when the command was first applied.
         outcome: Outcome,
+        /// The revisions of the key at that time, if they are known; see
+        /// [`Applied`](crate::kv::Applied).
+        meta: KeyMeta,
     },
     /// The result of a read.
     Read {
@@ -229,6 +245,8 @@ pub enum RequestRefusal {
     TransferFailed,
     /// The members cannot be changed like this now.
     Change(ChangeError),
+    /// Not all members support this kind of request, or this node does not know yet that they do.
+    NotYet,
     /// The backup no longer exists, or has no line that starts at the offset.
     BackupGone,
     /// The replica cannot answer the read in time: it has not applied the log index that the read
@@ -250,6 +268,7 @@ impl fmt::Display for RequestRefusal {
             Self::NotVoter => f.write_str("the target of the transfer is not a voter"),
             Self::TransferFailed => f.write_str("the target of the transfer did not become leader"),
             Self::Change(error) => error.fmt(f),
+            Self::NotYet => f.write_str("not all members support the request yet"),
             Self::BackupGone => f.write_str("the backup no longer exists"),
             Self::CatchingUp => f.write_str("the node has not applied enough of the log to answer"),
         }
@@ -307,6 +326,8 @@ pub enum Input {
         /// The addition under which it was admitted. If its id was removed and added again since
         /// then, the new member is another node.
         addition: Addition,
+        /// The highest level that it supports.
+        supports: Level,
     },
     /// There was no disk space for a part of a snapshot. The parts written so far were discarded,
     /// and the snapshot may be retried.

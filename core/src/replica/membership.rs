@@ -29,7 +29,7 @@ use crate::time::Instant;
 
 /// The most nodes whose incarnations are remembered: more than a cluster has members, with room for
 /// some that come and go.
-const HANDSHAKES_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
+pub(super) const HANDSHAKES_MAX: usize = 4 * (VOTERS_MAX + LEARNERS_MAX);
 
 /// How long an order waits for nodes to answer and for a learner to catch up. Shorter than any
 /// usual request timeout, so that it is rejected while the client still waits, and never executed
@@ -217,6 +217,7 @@ impl Replica {
                 *addition == member.addition || mutant::is_active(Mutant::RemovedIncarnationBound)
             };
             let (incarnation, _) = *self.handshakes.get(&node).filter(is_meant)?;
+            self.may_bind(node, incarnation).then_some(())?;
             Some((node, Member { incarnation: Some(incarnation), ..member.clone() }))
         });
         let met: Vec<_> = met.collect();

@@ -5,7 +5,7 @@ use crate::memory::NodeMemory;
 
 /// The memory per key: a slot in a half-full table, its place in the tree, and the counters of two
 /// texts.
-const KEY_BYTES: usize = 160;
+const KEY_BYTES: usize = 192;
 
 impl Replica {
     /// Sets whether memory is short. If it is, the log that is kept for followers is trimmed as far

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::identity::Incarnation;
-use crate::kv::{Command, LoggedWrite, Outcome, Query, Session, SessionLimits, SessionTable, State, Store};
+use crate::kv::{Command, Level, LoggedWrite, Query, Session, SessionLimits, SessionTable, State, Store};
 use crate::mutant::{self, Mutant};
 use crate::peer::KnownMembers;
 use crate::raft::{
@@ -17,8 +17,10 @@ use crate::raft::{
 };
 use crate::time::Instant;
 
+mod applying;
 mod backup;
 mod interface;
+mod level;
 mod membership;
 mod memory;
 mod parsed_batches;
@@ -37,7 +39,9 @@ pub use membership::ORDER_TIMEOUT;
 pub use parsed_batches::PARSED_BYTES_MAX;
 pub use schedule::{HELD_BACK_BYTES_MAX, SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
+use applying::resolve;
 use backup::Backups;
+use level::Levels;
 use membership::Change;
 use parsed_batches::ParsedBatches;
 use reads::WaitingRead;
@@ -48,6 +52,11 @@ use snapshots::Snapshots;
 /// The most bytes of log lines that one step applies, chosen so that a step takes much less than a
 /// heartbeat interval even when a restarted node applies a long log.
 pub const APPLY_BYTES_MAX: usize = 2 << 20;
+
+/// The most keys that the entries of one step change or read, beyond one key per entry, for the
+/// same reason: a delete by prefix is a short line and may remove a thousand keys. One entry may
+/// exceed it.
+const APPLY_KEYS_MAX: usize = 10_000;
 
 /// With at least this many entries to apply and no request waiting for them, a replica applies them
 /// in a separate step. So disk writes, messages to peers and the leader's replies come first. Below
@@ -70,12 +79,14 @@ pub struct ReplicaLimits {
     pub snapshots: SnapshotPolicy,
     /// See [`PARSED_BYTES_MAX`].
     pub parsed_bytes: usize,
+    /// The highest level that the program supports; lower only in tests of upgrades.
+    pub supports: Level,
 }
 
 impl Default for ReplicaLimits {
     fn default() -> Self {
         let (sessions, snapshots) = (SessionLimits::default(), SnapshotPolicy::default());
-        Self { sessions, snapshots, parsed_bytes: PARSED_BYTES_MAX }
+        Self { sessions, snapshots, parsed_bytes: PARSED_BYTES_MAX, supports: Level::MAX }
     }
 }
 
@@ -107,6 +118,7 @@ pub struct Replica {
     snapshots: Snapshots,
     backups: Backups,
     readings: ParsedBatches,
+    levels: Levels,
     /// Whether the log must shrink because the state needs its memory.
     memory_is_short: bool,
     /// The number of keys that this step has looked up.
@@ -205,6 +217,7 @@ impl Replica {
             snapshots: Snapshots::new(schedule, limits.sessions, seed),
             backups: Backups::default(),
             readings: ParsedBatches::new(limits.parsed_bytes),
+            levels: Levels::new(limits.supports),
             memory_is_short: false,
             looked_up: 0,
             waiting: VecDeque::new(),
@@ -218,13 +231,17 @@ impl Replica {
         // Reads that are left over from the last step come before new ones.
         self.looked_up = 0;
         self.answer_reads(now, outputs);
+        // Before the inputs, which may commit more: under load this node would never have applied
+        // all that is committed.
+        self.raise_level();
         for input in inputs.drain(..) {
             match input {
                 Input::Message(message) => self.node.receive(message, now),
                 Input::Persisted(id) => self.node.persisted(id, now),
                 Input::PeerUnreachable(peer) => self.node.peer_unreachable(peer),
-                Input::HandshakeCompleted { peer, incarnation, addition } => {
+                Input::HandshakeCompleted { peer, incarnation, addition, supports } => {
                     self.note_handshake(peer, incarnation, addition);
+                    self.note_level(peer, incarnation, supports);
                 }
                 Input::SnapshotPutOff { last, why } => self.snapshot_put_off(last, why, now, outputs),
                 Input::Dismissed => self.is_dismissed = true,
@@ -236,8 +253,11 @@ impl Replica {
                 Input::Request(id, request) => self.take(id, request, now, outputs),
             }
         }
+        self.look_for_level();
         self.bind_met();
         self.node.end_turn(now, &mut self.node_outputs);
+        // A turn may end an election.
+        self.look_for_level();
         // Moved out for the loop, which needs the rest of the replica, and put back to reuse its
         // allocation.
         let mut node_outputs = std::mem::take(&mut self.node_outputs);
@@ -280,7 +300,8 @@ impl Replica {
     pub fn deadline(&self) -> Instant {
         let has_more_to_apply = self.last_applied < self.node.commit_index();
         let has_more_to_read = self.waiting_reads.keys().next().is_some_and(|first| self.may_answer(*first));
-        if has_more_to_apply || has_more_to_read { Instant::default() } else { self.node.deadline() }
+        let is_due = has_more_to_apply || has_more_to_read || self.wants_to_raise_level();
+        if is_due { Instant::default() } else { self.node.deadline() }
     }
 
     /// The replica's status.
@@ -319,6 +340,7 @@ impl Replica {
             is_settled: self.node.membership_is_settled(),
             was_named: self.node.was_named(),
             has_leader: self.node.leader().is_some(),
+            level: self.admitted_level(),
         }
     }
 
@@ -329,6 +351,7 @@ impl Replica {
         let node = &self.node;
         let facts = (node.configuration_index(), node.membership_is_settled(), node.was_named());
         facts == (known.index, known.is_settled, known.was_named)
+            && self.admitted_level() == known.level
             && node.named_index() == known.named_index
             && node.leader().is_some() == known.has_leader
             && *node.configuration() == known.configuration
@@ -353,11 +376,14 @@ impl Replica {
     }
 
     fn take(&mut self, id: RequestId, request: Request, now: Instant, outputs: &mut Vec<Output>) {
+        let level = request.level();
         let answer = match request {
-            Request::Write { command, session } => match self.propose(id, &command, session.as_ref()) {
-                Ok(()) => return,
-                Err(refused) => Answer::Refused(refused),
-            },
+            Request::Write { command, session, .. } => {
+                match self.propose(id, level, &command, session.as_ref()) {
+                    Ok(()) => return,
+                    Err(refused) => Answer::Refused(refused),
+                }
+            }
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Members if self.node.role() == Role::Leader => {
                 Answer::Members(self.node.configuration_index(), self.node.configuration().clone())
@@ -400,9 +426,11 @@ impl Replica {
     fn propose(
         &mut self,
         request: RequestId,
+        level: Level,
         command: &Command,
         session: Option<&Session>,
     ) -> Result<(), RequestRefusal> {
+        self.check_level(level)?;
         match self.node.propose(|line| command.write_payload(session, line)) {
             Ok((index, term)) => {
                 // Indexes ascend, except those of an earlier term of this leader: their entries may
@@ -437,62 +465,10 @@ impl Replica {
         }
     }
 
-    /// Fig. 2, all servers 1: while `commit_index > last_applied`, apply the next entry.
-    fn apply(&mut self, outputs: &mut Vec<Output>) {
-        let commit_index = uncommitted_by_mutant(&self.node).unwrap_or(self.node.commit_index());
-        let behind = commit_index.0.saturating_sub(self.last_applied.0);
-        let may_wait = self.waiting.is_empty() && self.waiting_reads.is_empty();
-        self.left_to_apply = behind >= APPLY_LATER_MIN && may_wait && !self.left_to_apply;
-        if behind == 0 || self.left_to_apply {
-            return;
-        }
-        for run in self.node.log().entries_from(self.last_applied.next(), APPLY_BYTES_MAX) {
-            let Some(committed) = run.ending_at(commit_index) else { break };
-            self.snapshots.schedule.applied(committed.len() as u64, committed.text().len() as u64);
-            let writes = self.readings.read(&committed);
-            for entry in committed.iter() {
-                let outcome = writes.at(entry.point.index).map(|write| self.state.apply(write));
-                assert!(
-                    outcome.is_some() || entry.kind() != EntryKind::Command,
-                    "the log holds only commands of this version"
-                );
-                self.last_applied = entry.point.index;
-                resolve(&mut self.waiting, entry.point.index, entry.point.term, outcome, outputs);
-            }
-        }
-    }
-
     /// Deliberate bug: a node that does not lead answers that its waiting requests had no effect.
     fn supersede_by_mutant(&mut self, outputs: &mut Vec<Output>) {
         if self.node.role() != Role::Leader && mutant::is_active(Mutant::SupersededBeforeCommit) {
             resolve(&mut self.waiting, LogIndex::MAX, Term::INITIAL, None, outputs);
         }
     }
-}
-
-/// Answers the requests that waited for `index`, after its entry was applied.
-///
-/// A request whose command was proposed there in another term is answered as well: another entry
-/// was committed at its index, so it can never take effect.
-fn resolve(
-    waiting: &mut VecDeque<Waiting>,
-    index: LogIndex,
-    term: Term,
-    outcome: Option<Outcome>,
-    outputs: &mut Vec<Output>,
-) {
-    while let Some(done) = waiting.pop_front_if(|request| request.index <= index) {
-        let is_its_own =
-            (done.index, done.term) == (index, term) || mutant::is_active(Mutant::AnsweredByIndex);
-        let answer = match &outcome {
-            Some(outcome) if is_its_own => Answer::Applied { index, outcome: outcome.clone() },
-            _ => Answer::Refused(RequestRefusal::Superseded),
-        };
-        outputs.push(Output::Answer(done.request, answer));
-    }
-}
-
-/// Deliberate bug: the whole log is applied.
-fn uncommitted_by_mutant(node: &Node) -> Option<LogIndex> {
-    mutant::is_active(Mutant::AppliedBeforeCommit).then(|| node.log().last().index)
 }

@@ -17,7 +17,7 @@
 
 use super::interface::{Answer, Output, RequestId, RequestRefusal};
 use super::{LOOK_UPS_MAX, READ_TIMEOUT, Replica};
-use crate::kv::{Found, Query};
+use crate::kv::{Found, Level, Query};
 use crate::mutant::{self, Mutant};
 use crate::raft::{LogIndex, ReadBatch};
 use crate::time::Instant;
@@ -44,11 +44,20 @@ impl Replica {
     }
 
     pub(super) fn look_up(&mut self, query: &Query) -> Answer {
+        /// Counting a key is as much work as a fraction of a look-up.
+        const COUNTED_PER_LOOK_UP: u64 = 16;
+        if query.wants_meta() && self.level() < Level::REVISIONS {
+            return Answer::Refused(RequestRefusal::NotYet);
+        }
         let found = self.state.store().answer(query);
-        self.looked_up += match &found {
-            Found::Value(_) => 1,
+        let work = match &found {
+            Found::Value(_) | Found::Entry(_) => 1,
             Found::Page(page) => page.items.len() + 1,
+            Found::Count(keys) => {
+                usize::try_from(keys / COUNTED_PER_LOOK_UP).unwrap_or(usize::MAX).saturating_add(1)
+            }
         };
+        self.looked_up = self.looked_up.saturating_add(work);
         Answer::Read { index: self.last_applied, found }
     }
 

@@ -19,7 +19,7 @@ fn header() -> SnapshotHeader {
         last: point(9),
         configuration: Configuration::of_voters(Voters::new([NodeId(0), NodeId(2)]).unwrap()),
     };
-    SnapshotHeader::new(&identities(1).remove(0), meta)
+    SnapshotHeader::new(&identities(1).remove(0), meta, "")
 }
 
 /// A whole file.
@@ -396,7 +396,7 @@ fn the_longest_first_line_fits_what_is_read_of_it() {
     let roster = Roster::new(configuration.members().into_iter().map(member));
     let configuration = configuration.with_roster(&roster);
     let last = LogPoint { index: content::INDEX_MAX, term: content::TERM_MAX, checksum: Checksum(u32::MAX) };
-    let header = SnapshotHeader::new(&identity, SnapshotMeta { last, configuration }).encode();
+    let header = SnapshotHeader::new(&identity, SnapshotMeta { last, configuration }, "").encode();
     let end = SnapshotEnd { bytes: 0, checksum: Checksum(0) };
     let file = [header, encode_end(end)].concat();
     let part = read(&file, PartWanted { last, offset: 0, bytes_max: 1 }).unwrap().0.unwrap();
@@ -413,4 +413,21 @@ fn the_temporary_has_its_own_name() {
 fn a_rest_is_in_proportion_to_the_work_and_has_an_end() {
     let ms = std::time::Duration::from_millis;
     assert_eq!([0, 2, 10, 1000].map(|took| rest_after(ms(took))), [ms(0), ms(6), ms(30), ms(100)]);
+}
+
+/// A program that knows no levels reads version 1 only, so it refuses such a snapshot by name.
+#[test]
+fn content_with_a_level_has_another_version() {
+    let content = "{\"level\":1,\"since\":2}\n{\"key\":\"a\",\"rev\":3,\"created\":3,\"value\":1}\n";
+    let header = SnapshotHeader { has_level: true, ..header() };
+    assert!(String::from_utf8(header.encode()).unwrap().contains("\"version\":2,"));
+    let file = [header.encode(), content.as_bytes().to_vec(), encode_end(end_of(content))].concat();
+    let read = SnapshotFile::decode(&file).unwrap();
+    assert_eq!((&read.header, read.content), (&header, content));
+    // So an older program backs up a newer cluster.
+    let older = [self::header().encode(), content.as_bytes().to_vec(), encode_end(end_of(content))];
+    assert_eq!(SnapshotFile::decode(&older.concat()).map(|read| read.content), Ok(content));
+    let empty = [header.encode(), encode_end(end_of(""))].concat();
+    let fault = SnapshotFile::decode(&empty).map(|_| ());
+    assert_eq!(fault, Err(SnapshotError::Header(SealedLineError::Form)));
 }

@@ -59,6 +59,7 @@ pub struct SnapshotPlanner {
 #[derive(Clone, Debug)]
 struct Begun {
     meta: SnapshotMeta,
+    has_level: bool,
     bytes: u64,
     content: Hasher,
     /// The bytes that no planned sync covers yet.
@@ -141,9 +142,9 @@ impl SnapshotPlanner {
         if part.offset == 0 {
             let last = part.meta.last.index;
             assert!(last >= self.published, "a snapshot up to {last} after one up to {}", self.published);
-            let header = SnapshotHeader::new(&self.identity, part.meta.clone());
+            let header = SnapshotHeader::new(&self.identity, part.meta.clone(), &part.text);
             ops.push(FileOp::Create { file, bytes: header.encode() });
-            self.begun = Some(Begun::new(part.meta.clone()));
+            self.begun = Some(Begun::new(part.meta.clone(), header.has_level));
         }
         let begun = self.begun.as_mut().expect("a snapshot begins with its first part");
         let follows = (&begun.meta, begun.bytes, begun.end) == (&part.meta, part.offset, None);
@@ -181,8 +182,10 @@ impl SnapshotPlanner {
         if !begun.has_whole_lines {
             return Err(PublishError::PartOfALine { last });
         }
+        let header = SnapshotHeader::new(&self.identity, begun.meta, "");
+        let header = SnapshotHeader { has_level: begun.has_level, ..header };
         let read = SnapshotFile::decode(read_back).map_err(|fault| PublishError::Damaged { file, fault })?;
-        if (read.header, read.end) != (SnapshotHeader::new(&self.identity, begun.meta), stated) {
+        if (read.header, read.end) != (header, stated) {
             return Err(PublishError::Other { file });
         }
         self.published = last;
@@ -192,8 +195,16 @@ impl SnapshotPlanner {
 }
 
 impl Begun {
-    fn new(meta: SnapshotMeta) -> Self {
-        Self { meta, bytes: 0, content: Hasher::new(), unsynced: 0, has_whole_lines: true, end: None }
+    fn new(meta: SnapshotMeta, has_level: bool) -> Self {
+        Self {
+            meta,
+            has_level,
+            bytes: 0,
+            content: Hasher::new(),
+            unsynced: 0,
+            has_whole_lines: true,
+            end: None,
+        }
     }
 
     fn append(&mut self, part: &SnapshotPart, file: FileName, ops: &mut Vec<FileOp>) {

@@ -1,7 +1,8 @@
 //! Mutation test of the simulators: activates one deliberate bug after another and shows that a
 //! simulator notices each.
 //!
-//! `cargo run --release -p coracle-tests --bin mutants [-- --only NAME] [--seeds MAX] [--seed FIRST] [--trace]`
+//! `cargo run --release -p coracle-tests --bin mutants [-- --only NAME] [--seeds MAX] [--seed
+//! FIRST] [--trace]`
 //!
 //! Prints one line per mutant: its name, the seed that killed it with the violated property, or
 //! SURVIVED, and the wall time. The exit code is 1 when a mutant survives. Each mutant runs in a
@@ -19,7 +20,7 @@ use coracle_tests::simulator::hunt::{Kill, is_clean, try_seed};
 use coracle_tests::simulator::{Telling, panics};
 
 /// The longest time to hunt one mutant.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_secs(120);
 
 /// The longest part of a violation's text that fits a line.
 const SHOWN_CHARS: usize = 100;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Violation;
-use crate::checker::{Answered, Asked, HISTORY_MAX, Observed, SearchVerdict, search};
+use crate::checker::{Answered, Asked, HISTORY_MAX, Observed, Operation as _, SearchVerdict, search};
 
 /// The number of keys in use at a time.
 const PLACES: usize = 4;

@@ -1,7 +1,7 @@
 //! Brute-force linearizability check: tries every order. Far too slow for more than a handful of
 //! operations, but obviously correct.
 
-use super::{Answered, Observed};
+use super::{Answered, Observed, Operation};
 
 /// Returns whether some order of `history` explains every answer. An operation of unknown outcome
 /// may be left out.
@@ -22,7 +22,7 @@ fn try_next(history: &[Observed], used: &mut [bool], value: Option<u32>) -> bool
         if used[at] || first_end.is_some_and(|end| history[at].call > end) {
             continue;
         }
-        if let Some(after) = history[at].apply(value) {
+        if let Some(after) = history[at].apply(&value) {
             used[at] = true;
             if try_next(history, used, after) {
                 return true;

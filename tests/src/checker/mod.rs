@@ -7,17 +7,38 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | `search` | searches for such an order, one key at a time (Wing and Gong, with Lowe's cache of states) |
+//! | `search` | searches for such an order (Wing and Gong, with Lowe's cache of states) |
+//! | `map` | operations on several keys: increments, transactions, conditions by revision, scans |
 //! | `brute` | tries every order, to test the search on tiny histories |
 //!
 //! Where replies carry the index at which they were decided, there is a far cheaper proof: the
 //! witness check of [`simulator::invariants`](crate::simulator::invariants).
 
 mod brute;
+mod map;
 mod search;
 
 pub use brute::is_linearizable_by_trying_all;
+pub use map::{MapAnswered, MapAsked, MapObserved};
 pub use search::{HISTORY_MAX, SearchVerdict, search};
+
+/// An operation that a client observed.
+pub trait Operation {
+    /// The state that operations read and change. Its default is the state before the first one.
+    type State: Clone + Default + Ord;
+
+    /// The time of the call.
+    fn call(&self) -> u64;
+
+    /// The latest time at which the operation can have taken effect.
+    fn end(&self) -> u64;
+
+    /// Returns whether the outcome is unknown, so that the operation may also never take effect.
+    fn is_unknown(&self) -> bool;
+
+    /// Returns the state after the operation, if its answer is right for the state before.
+    fn apply(&self, before: &Self::State) -> Option<Self::State>;
+}
 
 /// A request for one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +82,23 @@ pub struct Observed {
     pub answered: Answered,
 }
 
-impl Observed {
-    /// The latest time at which the operation can have taken effect.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        if self.answered == Answered::Unknown { u64::MAX } else { self.ret }
+impl Operation for Observed {
+    type State = Option<u32>;
+
+    fn call(&self) -> u64 {
+        self.call
     }
 
-    /// The key's value after the operation, if this answer is right for the value before.
-    #[must_use]
-    pub fn apply(&self, before: Option<u32>) -> Option<Option<u32>> {
+    fn end(&self) -> u64 {
+        if self.is_unknown() { u64::MAX } else { self.ret }
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.answered == Answered::Unknown
+    }
+
+    fn apply(&self, before: &Option<u32>) -> Option<Option<u32>> {
+        let before = *before;
         let (answer, after) = match self.asked {
             Asked::Put(value) => (Answered::Done, Some(value)),
             Asked::Get => (Answered::Found(before), before),

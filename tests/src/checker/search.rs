@@ -1,6 +1,6 @@
 //! Linearizability search: looks for an order that explains a history, as Wing and Gong (1993) did,
 //! and never visits the same state twice, as Lowe (2017) added. A state is the set of operations
-//! that have taken effect, and the value that they have left.
+//! that have taken effect, and the state that they have left.
 //!
 //! Operations are tried in the order of their calls. An operation can be next when it was called
 //! before the first return of those that have not taken effect. When none fits, the search
@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answered, Observed};
+use super::Operation;
 
 /// The longest history that is searched. A set has one bit per operation, in five words.
 pub const HISTORY_MAX: usize = 320;
@@ -29,41 +29,40 @@ pub enum SearchVerdict {
 type Set = [u64; HISTORY_MAX / 64];
 
 /// A choice that can be undone.
-struct Choice {
+struct Choice<State> {
     operation: usize,
-    value_before: Option<u32>,
+    before: State,
 }
 
-/// Searches the history of one key, which is absent at first.
+/// Searches a history.
 #[must_use]
-pub fn search(history: &[Observed]) -> SearchVerdict {
+pub fn search<O: Operation + Clone>(history: &[O]) -> SearchVerdict {
     if history.len() > HISTORY_MAX {
         return SearchVerdict::GaveUp;
     }
     let mut by_call = history.to_vec();
-    by_call.sort_by_key(|operation| operation.call);
+    by_call.sort_by_key(Operation::call);
     let mut done: Set = [0; HISTORY_MAX / 64];
-    let mut known_left = by_call.iter().filter(|operation| operation.answered != Answered::Unknown).count();
-    let mut value = None;
-    let mut choices: Vec<Choice> = Vec::new();
-    let mut seen: BTreeSet<(Set, Option<u32>)> = BTreeSet::new();
+    let mut known_left = by_call.iter().filter(|operation| !operation.is_unknown()).count();
+    let mut state = O::State::default();
+    let mut choices: Vec<Choice<O::State>> = Vec::new();
+    let mut seen: BTreeSet<(Set, O::State)> = BTreeSet::new();
     let mut from = 0;
     while known_left > 0 {
         if seen.len() > SITUATIONS_MAX {
             return SearchVerdict::GaveUp;
         }
-        let next = next_choice(&by_call, &done, value, from, &mut seen);
+        let next = next_choice(&by_call, &done, &state, from, &mut seen);
         if let Some((operation, after)) = next {
-            choices.push(Choice { operation, value_before: value });
+            choices.push(Choice { operation, before: std::mem::replace(&mut state, after) });
             set(&mut done, operation, true);
-            known_left -= usize::from(by_call[operation].answered != Answered::Unknown);
-            value = after;
+            known_left -= usize::from(!by_call[operation].is_unknown());
             from = 0;
         } else {
             let Some(choice) = choices.pop() else { return SearchVerdict::NotLinearizable };
             set(&mut done, choice.operation, false);
-            known_left += usize::from(by_call[choice.operation].answered != Answered::Unknown);
-            value = choice.value_before;
+            known_left += usize::from(!by_call[choice.operation].is_unknown());
+            state = choice.before;
             from = choice.operation + 1;
         }
     }
@@ -71,23 +70,23 @@ pub fn search(history: &[Observed]) -> SearchVerdict {
 }
 
 /// Returns the first operation, from position `from` on, that can be next and leads to a new state.
-fn next_choice(
-    by_call: &[Observed],
+fn next_choice<O: Operation>(
+    by_call: &[O],
     done: &Set,
-    value: Option<u32>,
+    state: &O::State,
     from: usize,
-    seen: &mut BTreeSet<(Set, Option<u32>)>,
-) -> Option<(usize, Option<u32>)> {
+    seen: &mut BTreeSet<(Set, O::State)>,
+) -> Option<(usize, O::State)> {
     let open = |at: &usize| !contains(done, *at);
     let first_end = (0..by_call.len()).filter(open).map(|at| by_call[at].end()).min()?;
     for at in (from..by_call.len()).filter(open) {
-        if by_call[at].call > first_end {
+        if by_call[at].call() > first_end {
             return None;
         }
-        if let Some(after) = by_call[at].apply(value) {
+        if let Some(after) = by_call[at].apply(state) {
             let mut then = *done;
             set(&mut then, at, true);
-            if seen.insert((then, after)) {
+            if seen.insert((then, after.clone())) {
                 return Some((at, after));
             }
         }

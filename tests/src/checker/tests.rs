@@ -48,7 +48,7 @@ fn honest_history(rng: &mut fastrand::Rng, count: usize, at_once: u64) -> Vec<Ob
             let right =
                 [Answered::Done, Answered::Found(value), Answered::NotFound, Answered::Mismatch(value)];
             let effect =
-                |answered| observed(0, 0, asked, answered).apply(value).map(|after| (answered, after));
+                |answered| observed(0, 0, asked, answered).apply(&value).map(|after| (answered, after));
             let (answered, after) = right.into_iter().find_map(effect).expect("one answer is right");
             value = after;
             // Half of the width lies on either side, so about `at_once` operations overlap.

@@ -40,8 +40,10 @@ pub(super) fn flood(peers: &[SocketAddr], is_over: &AtomicBool) -> u64 {
 fn greeting(node: u64, cluster: &str) -> Vec<u8> {
     let begin = format!(r#"{{"format":"coracle-peer","version":3,"node":{node},"incarnation":"{node:016x}""#);
     let place = r#""to":null,"address":"203.0.113.7:4001","client_address":null"#;
-    format!("{begin},{place},\"cluster\":\"{cluster}\",\"configuration_index\":0,\"boot\":{node}}}\n")
-        .into_bytes()
+    format!(
+        "{begin},{place},\"cluster\":\"{cluster}\",\"configuration_index\":0,\"boot\":{node},\"level\":1}}\n"
+    )
+    .into_bytes()
 }
 
 /// Sends the beginning of a handshake.

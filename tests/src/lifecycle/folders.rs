@@ -119,9 +119,10 @@ impl World {
         }
         self.tell(|| format!("the folder of m{original} is copied to m{copy}, and started"));
         self.sight("a folder was copied");
-        let folder = self.machines[original].folder.clone();
+        let (folder, supports) = (self.machines[original].folder.clone(), self.machines[original].supports);
         let target = &mut self.machines[copy];
         (target.folder, target.unit, target.ended) = (folder, Some(Unit::new(id, Origin::Known)), None);
+        target.supports = supports;
         self.copied = Some(copy);
         self.schedule(1, SimEvent::Start(copy));
     }

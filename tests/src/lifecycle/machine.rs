@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use coracle_core::Incarnation;
 use coracle_core::host::{ClusterSearch, Directory, Forwarder, HostInput, Inbound, Link, NodeHost, Removal};
+use coracle_core::kv::Level;
 use coracle_core::memory::MemoryBudget;
 use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, NodeId};
@@ -45,6 +46,8 @@ pub(super) struct Machine {
     pub(super) unit: Option<Unit>,
     /// The folder and its node, while its volume is not mounted.
     pub(super) unmounted: Option<(SimDisk, Option<(NodeId, Incarnation)>)>,
+    /// The highest level that the program on the machine supports. It only rises.
+    pub(super) supports: Level,
     /// Whether the machine ever lost a folder.
     pub(super) has_lost_files: bool,
     pub(super) clock: SimClock,
@@ -61,6 +64,8 @@ pub(super) struct Process {
     pub(super) boot: u64,
     pub(super) id: NodeId,
     pub(super) incarnation: Incarnation,
+    /// The highest level that it supports.
+    pub(super) supports: Level,
     pub(super) directory: Directory,
     /// The budget in which links and frames are counted.
     pub(super) memory: MemoryBudget,
@@ -128,6 +133,7 @@ impl Machine {
             unit: None,
             members: None,
             unmounted: None,
+            supports: Level::MAX,
             has_lost_files: false,
             clock,
             process: None,

@@ -6,6 +6,7 @@
 //! mistakes.
 
 use coracle_core::MemberChange;
+use coracle_core::kv::Level;
 use coracle_core::peer::Origin;
 use coracle_core::raft::{Configuration, LogIndex, Member, NodeId, Roster, Voters};
 
@@ -48,6 +49,12 @@ impl World {
             self.machines[number].unit = Some(Unit::new(NodeId(number as u64 + 1), origin));
             let later = self.dice.exponential(200_000);
             self.schedule(later, SimEvent::Start(number));
+        }
+        if self.dice.happens(300) {
+            for machine in 0..MACHINES {
+                let is_old = self.dice.happens(600);
+                self.machines[machine].supports = if is_old { Level::FIRST } else { Level::MAX };
+            }
         }
         self.mistake_a_founder(founders, &roster);
         self.operator.last_id = founders as u64;
@@ -305,8 +312,17 @@ impl World {
         let machine = self.dice.position(MACHINES);
         if self.machines[machine].process.is_some() && self.may_stop(machine) {
             self.crash(machine, false);
+            self.upgrade(machine);
             let later = 1 + self.dice.exponential(100_000);
             self.schedule(later, SimEvent::Start(machine));
+        }
+    }
+
+    /// Installs the current version on a machine whose process is about to start.
+    pub(super) fn upgrade(&mut self, machine: usize) {
+        let before = std::mem::replace(&mut self.machines[machine].supports, Level::MAX);
+        if before < Level::MAX {
+            self.sight("a machine was upgraded");
         }
     }
 

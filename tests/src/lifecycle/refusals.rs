@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use coracle_core::Incarnation;
 use coracle_core::host::DialError;
 use coracle_core::peer::{Founders, HandshakeRefusal, Origin, Standing};
 use coracle_core::raft::{Configuration, NodeId};
@@ -124,9 +125,19 @@ impl World {
         violation("one_refusal_is_not_final", format!("machine {machine} believes a single refusal"))
     }
 
-    /// Checks the nodes with which a founder bootstraps the cluster: none of them is a joiner,
-    /// which waits for an existing cluster.
-    pub(super) fn founds_with_founders(&self, founders: &Founders) -> Verdict {
+    /// Checks a founder that makes its files: the cluster names it as a founder in its incarnation,
+    /// so it never lost the files of that founder. None of the nodes with which it bootstraps the
+    /// cluster is a joiner, which waits for an existing cluster.
+    pub(super) fn founds_with_founders(
+        &self,
+        (node, incarnation): (NodeId, Incarnation),
+        founders: &Founders,
+    ) -> Verdict {
+        let own = founders.roster.member(node).and_then(|member| member.incarnation);
+        if own != Some(incarnation) {
+            let what = format!("node {node} in {incarnation} takes part as the founder in {own:?}");
+            return violation("only_founders_take_part_as_founders", what);
+        }
         let joins = |place: &&Machine| {
             let joins = place.unit.as_ref().is_some_and(|unit| matches!(unit.origin, Origin::Join(_)));
             let is_named = |incarnation| {

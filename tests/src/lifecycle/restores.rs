@@ -131,7 +131,7 @@ impl World {
             let what = format!("a backup as of {last}, and {floor} was acknowledged when it was asked for");
             return violation("backup_holds_all", what);
         }
-        let mut file = backup_header(part.meta.clone());
+        let mut file = backup_header(part.meta.clone(), &text);
         file.extend(text.as_bytes());
         match sum.finish(end) {
             Ok(line) => file.extend(line),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coracle_core::kv::Level;
 use coracle_core::peer::Origin;
 
 use super::checks::violation;
@@ -141,6 +142,11 @@ fn calm_down(world: &mut World) {
     let latest = world.checks.first.latest().map(|(_, latest)| latest.clone());
     for machine in 0..world.machines.len() {
         world.mount(machine);
+        if world.machines[machine].supports < Level::MAX && !world.machines[machine].is_in_memory() {
+            world.crash(machine, false);
+            world.upgrade(machine);
+            world.schedule(1, SimEvent::Start(machine));
+        }
         if machine >= MACHINES {
             world.schedule(1, SimEvent::Start(machine));
             continue;

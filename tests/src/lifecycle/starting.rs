@@ -53,7 +53,8 @@ impl World {
         };
         found.operations().iter().for_each(|op| place.folder.run(op));
         let address = found.address();
-        let opened = found.opened(None);
+        let mut opened = found.opened(None);
+        opened.local.supports = place.supports;
         if opened.founders().is_some() && address.is_none() && !opened.local.was_named {
             let what =
                 format!("machine {machine} does not know where it is, and never was a member elsewhere");
@@ -76,6 +77,7 @@ impl World {
             boot,
             id: local.id,
             incarnation: local.incarnation,
+            supports: local.supports,
             directory,
             memory,
             stage,
@@ -122,7 +124,7 @@ impl World {
         let local = opened.local.clone();
         match configuration {
             Some(joined) => self.checks.at(machine).lets_in(local.id, joined)?,
-            None => self.founds_with_founders(founders)?,
+            None => self.founds_with_founders((local.id, local.incarnation), founders)?,
         }
         // The power may fail at any step. The next start repeats the step, or finds it done.
         let is_interrupted = self.dice.happens(100) && !creation.is_empty();
@@ -162,7 +164,8 @@ impl World {
             part_bytes: PART_BYTES,
             ..SnapshotPolicy::default()
         };
-        let limits = self.shares.limit_replica(ReplicaLimits { snapshots, ..ReplicaLimits::default() });
+        let limits = ReplicaLimits { snapshots, supports: local.supports, ..ReplicaLimits::default() };
+        let limits = self.shares.limit_replica(limits);
         let seed = self.dice.below(u32::MAX).into();
         let now = self.local(machine);
         // A node in memory has no files, so its planner is unused.

@@ -275,6 +275,7 @@ impl World {
         running.host.step(time, &mut actions);
         let deadline = if running.host.has_work() { time } else { running.host.deadline() };
         self.checks.of(machine).ran(incarnation, now);
+        self.old_members_learn_nothing_new(machine)?;
         if let Some(running) = self.machines[machine].running() {
             self.checks.of(machine).after_turn(boot, (id, incarnation), running)?;
             // In a turn that changes the members, a message may be for the previous member.
@@ -297,6 +298,17 @@ impl World {
         let at = self.machines[machine].clock.world(deadline).max(now + TURN);
         self.wake_at(machine, at);
         Ok(())
+    }
+
+    /// Checks that the cluster has reached no level that this process does not support: it would
+    /// receive entries that it cannot apply.
+    fn old_members_learn_nothing_new(&self, machine: usize) -> Verdict {
+        let Some(process) = &self.machines[machine].process else { return Ok(()) };
+        let Stage::Running(running) = &process.stage else { return Ok(()) };
+        let level = running.host.replica().level();
+        let what =
+            || format!("node {} supports {:?}, and the level is {level:?}", process.id, process.supports);
+        if level <= process.supports { Ok(()) } else { violation("old_members_learn_nothing_new", what()) }
     }
 
     /// Checks a node that has other members in force. If it leads, it has proposed them.

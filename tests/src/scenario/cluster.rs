@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use coracle_core::kv::{Command, Key, Value};
+use coracle_core::kv::{Command, Key, Level, Value};
 use coracle_core::raft::{Addition, Config, Message, Node, NodeId, PersistId, Restored, Role, Voters};
 use coracle_core::{Answer, Incarnation, Input, Instant, Output, Replica, Request, RequestId};
 
@@ -220,10 +220,22 @@ impl<S: Subject> Cluster<S> {
     /// Notifies a node that its transport has completed a handshake with a peer in this
     /// incarnation, which was admitted by this addition.
     pub fn complete_handshake(&mut self, node: u64, peer: u64, incarnation: u64, addition: u64) {
+        self.complete_handshake_at(node, peer, incarnation, addition, Level::MAX);
+    }
+
+    /// Like [`Cluster::complete_handshake`], with a peer that supports only this level.
+    pub fn complete_handshake_at(
+        &mut self,
+        node: u64,
+        peer: u64,
+        incarnation: u64,
+        addition: u64,
+        supports: Level,
+    ) {
         let (peer, incarnation) = (NodeId(peer), Incarnation(incarnation));
         self.step(
             NodeId(node),
-            vec![Input::HandshakeCompleted { peer, incarnation, addition: Addition(addition) }],
+            vec![Input::HandshakeCompleted { peer, incarnation, addition: Addition(addition), supports }],
         );
     }
 

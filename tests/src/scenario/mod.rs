@@ -33,4 +33,4 @@ pub use cluster::{Cluster, cluster, cluster_with, replicas};
 pub use disk::Disk;
 pub use lone::Lone;
 pub use network::Weather;
-pub use subject::{Limited, Limits, Subject};
+pub use subject::{Limited, Limits, Subject, first_level};

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use coracle_core::kv::Level;
 use coracle_core::raft::{Config, Node, Output as NodeOutput, ProposeError, Restored, TransferError};
 use coracle_core::{Answer, Input, Instant, Output, Replica, ReplicaLimits, Request, RequestRefusal};
 
@@ -20,9 +21,17 @@ pub trait Subject {
     fn deadline(&self) -> Instant;
 }
 
+/// The limits of replicas that never raise the level: scenarios count the entries of the log.
+#[must_use]
+pub fn first_level() -> ReplicaLimits {
+    ReplicaLimits { supports: Level::FIRST, ..ReplicaLimits::default() }
+}
+
+/// A replica that never raises the level.
 impl Subject for Replica {
     fn start(config: Config, restored: Restored, seed: u64, now: Instant) -> Self {
-        Self::new(config, restored, seed, now).expect("scenarios use settings that fit")
+        Self::with_limits(config, restored, seed, now, first_level())
+            .expect("scenarios use settings that fit")
     }
 
     fn node(&self) -> &Node {
@@ -93,7 +102,7 @@ impl Subject for Node {
                 Input::Dismissed => {}
                 Input::SnapshotWritten { last, bytes } => self.snapshot_written(last, bytes),
                 Input::SnapshotRead { last, offset, part } => self.snapshot_read(last, offset, part, now),
-                Input::Request(id, Request::Write { command, session }) => {
+                Input::Request(id, Request::Write { command, session, .. }) => {
                     let refused = match self.propose(|line| command.write_payload(session.as_ref(), line)) {
                         Ok(_) => continue,
                         Err(ProposeError::NotLeader(leader)) => {

@@ -28,7 +28,7 @@ impl World {
     /// Processes the reply that a client receives.
     pub(super) fn hear(&mut self, operation: Operation, returned: &Returned) -> Verdict {
         self.invariants.after_return(&operation, returned)?;
-        if let Returned::Applied { index, outcome } = returned {
+        if let Returned::Applied { index, outcome, .. } = returned {
             if *outcome == Outcome::SessionExpired {
                 self.trace.sight("a session expired");
             } else if self.invariants.model.is_retry(*index) {

@@ -3,13 +3,15 @@
 
 use std::collections::VecDeque;
 
-use coracle_core::kv::{ClientName, Command, Found, Key, Outcome, Page, Query, Scan, Session, Value};
-use coracle_core::protocol::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT};
+use coracle_core::kv::{
+    ClientName, Command, Found, KeyMeta, Outcome, Page, Query, Revision, Scan, Session, Value,
+};
 use coracle_core::proxy::{Answered, Reply, RequestError, Ticket};
 use coracle_core::raft::LogIndex;
 use coracle_core::{Answer, Request};
 
 use super::dice::Dice;
+use super::drawing::touched;
 use super::settings::SimSettings;
 
 /// A request with everything that its client knows about it.
@@ -19,8 +21,10 @@ pub struct Operation {
     pub ticket: Ticket,
     /// The time of the first attempt, in microseconds.
     pub asked_at: u64,
-    /// The key of the request; empty for a scan.
+    /// The key of the request; empty if it is not about a single key.
     pub key: String,
+    /// The keys that the request touches, each with whether it may write it; `None` for all keys.
+    pub keys: Option<Vec<(String, bool)>>,
     /// The page that a scan requests.
     pub scan: Option<Scan>,
     /// A write's payload in the log.
@@ -48,6 +52,8 @@ pub enum Returned {
         index: LogIndex,
         /// The outcome that the state machine decided.
         outcome: Outcome,
+        /// The revisions of the key.
+        meta: KeyMeta,
     },
     /// A key was read.
     Value {
@@ -55,6 +61,20 @@ pub enum Returned {
         index: LogIndex,
         /// The value, if the key exists.
         value: Option<Value>,
+    },
+    /// A key was read with its revisions.
+    Entry {
+        /// The applied index at which the read was answered.
+        index: LogIndex,
+        /// The value and the revisions, if the key exists.
+        entry: Option<(Value, KeyMeta)>,
+    },
+    /// Keys were counted.
+    Count {
+        /// The applied index at which the count was answered.
+        index: LogIndex,
+        /// The number of keys.
+        keys: u64,
     },
     /// Keys were read.
     Page {
@@ -77,13 +97,15 @@ impl Returned {
     pub fn from_reply(reply: Reply) -> Self {
         match reply {
             Err(failure) => Self::Failed(failure),
-            Ok(Answered::ByNode(Answer::Applied { index, outcome })) => Self::Applied { index, outcome },
-            Ok(Answered::ByNode(Answer::Read { index, found: Found::Value(value) })) => {
-                Self::Value { index, value }
+            Ok(Answered::ByNode(Answer::Applied { index, outcome, meta })) => {
+                Self::Applied { index, outcome, meta }
             }
-            Ok(Answered::ByNode(Answer::Read { index, found: Found::Page(page) })) => {
-                Self::Page { index, page }
-            }
+            Ok(Answered::ByNode(Answer::Read { index, found })) => match found {
+                Found::Value(value) => Self::Value { index, value },
+                Found::Entry(entry) => Self::Entry { index, entry },
+                Found::Page(page) => Self::Page { index, page },
+                Found::Count(keys) => Self::Count { index, keys },
+            },
             Ok(other) => panic!("a client was given {other:?}"),
         }
     }
@@ -92,9 +114,11 @@ impl Returned {
     #[must_use]
     pub fn index(&self) -> Option<LogIndex> {
         match self {
-            Self::Applied { index, .. } | Self::Value { index, .. } | Self::Page { index, .. } => {
-                Some(*index)
-            }
+            Self::Applied { index, .. }
+            | Self::Value { index, .. }
+            | Self::Entry { index, .. }
+            | Self::Page { index, .. }
+            | Self::Count { index, .. } => Some(*index),
             Self::Failed(_) => None,
         }
     }
@@ -117,17 +141,19 @@ pub struct Clients {
 }
 
 #[derive(Debug, Default)]
-struct Client {
+pub(super) struct Client {
     next_slot: u64,
     session: Option<OwnSession>,
     open: Vec<Operation>,
     /// Writes of its session without a known outcome, to be retried.
     kept: VecDeque<Operation>,
-    seen: LogIndex,
+    pub(super) seen: LogIndex,
     /// The last value that this client knows a key to have had. Its compare-and-swaps expect it.
-    last_value: Option<Value>,
-    /// The scan that the client reads page by page: the prefix, and the last key that it received.
-    scan: Option<(String, String)>,
+    pub(super) last_value: Option<Value>,
+    /// The last revision that this client knows a key to have had. Its conditions expect it.
+    pub(super) last_rev: Revision,
+    /// The next page of the scan that the client reads page by page.
+    pub(super) scan: Option<Scan>,
 }
 
 /// The session of a client, as the client knows it.
@@ -195,32 +221,18 @@ impl Clients {
         let ticket = Ticket { connection: number as u64 + 1, slot: client.next_slot };
         client.next_slot += 1;
         let text = format!("k{}", dice.below(settings.keys));
-        let key = Key::new(&text).expect("a short key");
-        let request = match kind(dice, settings) {
-            _ if only_read => Request::Read { query: Query::Value(key), at_least: client.seen },
-            0 => Request::write(Command::Put { key, value: fresh_value(ticket, dice, settings) }),
-            2 => Request::write(Command::Delete { key }),
-            3 => {
-                let expect = if dice.happens(300) { None } else { client.last_value.clone() };
-                Request::write(Command::Cas { key, expect, value: fresh_value(ticket, dice, settings) })
-            }
-            4 => {
-                let query = Query::Scan(next_page(client.scan.take(), text.clone(), dice));
-                Request::Read { query, at_least: client.seen }
-            }
-            _ => Request::Read { query: Query::Value(key), at_least: client.seen },
-        };
+        let request = client.draw(&text, ticket, dice, settings, only_read);
         let request = match (request, &mut client.session) {
             (Request::Read { query, .. }, _) if dice.happens(settings.linearizable) => {
                 Request::LinearizableRead(query)
             }
-            (Request::Write { command, .. }, Some(own)) => {
-                Request::Write { command, session: Some(own.next()) }
+            (Request::Write { command, wants_meta, .. }, Some(own)) => {
+                Request::Write { command, session: Some(own.next()), wants_meta }
             }
             (request, _) => request,
         };
         let (mut payload, mut session_write) = (None, None);
-        if let Request::Write { command, session } = &request {
+        if let Request::Write { command, session, .. } = &request {
             let mut text = String::new();
             command.write_payload(session.as_ref(), &mut text);
             payload = Some(text.into_boxed_str());
@@ -232,10 +244,18 @@ impl Clients {
             }
             _ => None,
         };
+        let keys = touched(&request);
+        let key = match keys.as_deref() {
+            Some([(key, _)]) if !matches!(&request, Request::Write { command: Command::Txn(_), .. }) => {
+                key.clone()
+            }
+            _ => String::new(),
+        };
         client.open.push(Operation {
             ticket,
             asked_at: now,
-            key: if scan.is_some() { String::new() } else { text },
+            key,
+            keys,
             scan,
             payload,
             session_write,
@@ -263,19 +283,24 @@ impl Clients {
             None => self.failed += 1,
         }
         match returned {
-            Returned::Applied { index, outcome } => {
+            Returned::Applied { index, outcome, meta } => {
                 self.acknowledged = self.acknowledged.max(*index);
+                client.last_rev = meta.rev;
                 match outcome {
                     Outcome::Mismatch { actual } => client.last_value.clone_from(actual),
                     Outcome::SessionExpired => client.take_new_name(ticket, &operation),
-                    Outcome::Done | Outcome::NotFound => {}
+                    _ => {}
                 }
             }
             Returned::Value { value, .. } => client.last_value.clone_from(value),
+            Returned::Entry { entry, .. } => {
+                client.last_rev = entry.as_ref().map_or(Revision::NONE, |(_, meta)| meta.rev);
+            }
+            Returned::Count { .. } => {}
             Returned::Page { page, .. } => {
-                let last = page.items.last().filter(|_| page.more).map(|(key, _)| key.as_str().to_owned());
-                let prefix = operation.scan.as_ref().map(|scan| scan.prefix.clone());
-                client.scan = prefix.zip(last);
+                let last = page.items.last().filter(|_| page.more).map(|item| item.key.as_str().to_owned());
+                let scan = operation.scan.as_ref();
+                client.scan = scan.zip(last).map(|(scan, last)| Scan { after: Some(last), ..scan.clone() });
             }
             Returned::Failed(_) => {}
         }
@@ -324,33 +349,4 @@ impl Client {
             *own = OwnSession::new(number, own.generation + 1);
         }
     }
-}
-
-/// Draws the kind of a request by the weights.
-fn kind(dice: &mut Dice, settings: &SimSettings) -> usize {
-    let mut drawn = dice.below(settings.weights.iter().sum());
-    for (kind, weight) in settings.weights.iter().enumerate() {
-        if drawn < *weight {
-            return kind;
-        }
-        drawn -= weight;
-    }
-    0
-}
-
-/// Returns the next page of the scan that a client is reading, or the first page of another scan,
-/// which may begin after any key.
-fn next_page(reading: Option<(String, String)>, key: String, dice: &mut Dice) -> Scan {
-    let (prefix, after) = match reading {
-        Some((prefix, last)) => (prefix, Some(last)),
-        None => (dice.one_of(&["", "", "k", "k1"]).to_owned(), dice.happens(300).then_some(key)),
-    };
-    let items_max = dice.one_of(&[SCAN_ITEMS_DEFAULT, 1, 2, 7]);
-    Scan { prefix, after, items_max, bytes_max: SCAN_BYTES_MAX }
-}
-
-/// Returns a value that is unique in the run.
-fn fresh_value(ticket: Ticket, dice: &mut Dice, settings: &SimSettings) -> Value {
-    let padding = "x".repeat(dice.below(settings.value_bytes_max + 1) as usize);
-    Value::from_text(&format!("{}-{}{padding}", ticket.connection, ticket.slot)).expect("a short value")
 }

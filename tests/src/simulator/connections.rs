@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use coracle_core::Request;
 use coracle_core::host::{ClientHost, RouterInput, ToWriter};
-use coracle_core::kv::{Command, Query, Scan, Session, Value};
+use coracle_core::kv::{Command, Key, Query, Scan, ScanContent, Session, Value};
 use coracle_core::memory::{ClientMemory, MemoryBudget};
 use coracle_core::proxy::{Reply, Ticket};
 use serde::Deserialize;
@@ -99,8 +99,9 @@ impl Place {
 /// Encodes a request as its client writes it.
 fn line_of(id: u64, request: &Request) -> String {
     let members = match request {
-        Request::Write { command, session } => {
-            format!("{}{}", command_of(command), session.as_ref().map(session_of).unwrap_or_default())
+        Request::Write { command, session, wants_meta } => {
+            let meta = if *wants_meta { ",\"meta\":true" } else { "" };
+            format!("{}{meta}{}", command_of(command), session.as_ref().map(session_of).unwrap_or_default())
         }
         Request::Read { query, .. } => query_of(query),
         Request::LinearizableRead(query) => {
@@ -112,7 +113,7 @@ fn line_of(id: u64, request: &Request) -> String {
 }
 
 fn command_of(command: &Command) -> String {
-    let key = command.key().as_str();
+    let key = command.key().map_or("", Key::as_str);
     match command {
         Command::Put { value, .. } => {
             format!("\"op\":\"put\",\"key\":\"{key}\",\"value\":{}", value.as_json())
@@ -122,6 +123,20 @@ fn command_of(command: &Command) -> String {
             let expect = expect.as_ref().map_or("null", Value::as_json);
             format!("\"op\":\"cas\",\"key\":\"{key}\",\"expect\":{expect},\"value\":{}", value.as_json())
         }
+        Command::DeleteRevision { rev, .. } => format!("\"op\":\"delete\",\"key\":\"{key}\",\"rev\":{rev}"),
+        Command::CasRevision { rev, value, .. } => {
+            format!("\"op\":\"cas\",\"key\":\"{key}\",\"rev\":{rev},\"value\":{}", value.as_json())
+        }
+        Command::Incr { by, .. } => format!("\"op\":\"incr\",\"key\":\"{key}\",\"by\":{by}"),
+        Command::DeletePrefix { prefix, keys_max } => {
+            format!("\"op\":\"delete_prefix\",\"prefix\":\"{prefix}\",\"limit\":{keys_max}")
+        }
+        Command::Txn(_) => {
+            let mut payload = String::new();
+            command.write_payload(None, &mut payload);
+            payload.replacen("TXN", "txn", 1)
+        }
+        Command::RaiseLevel(_) => panic!("no client raises the level"),
     }
 }
 
@@ -132,9 +147,22 @@ fn session_of(session: &Session) -> String {
 fn query_of(query: &Query) -> String {
     match query {
         Query::Value(key) => format!("\"op\":\"get\",\"key\":\"{}\"", key.as_str()),
-        Query::Scan(Scan { prefix, after, items_max, .. }) => {
-            let after = after.as_ref().map(|after| format!(",\"after\":\"{after}\"")).unwrap_or_default();
-            format!("\"op\":\"scan\",\"prefix\":\"{prefix}\",\"limit\":{items_max}{after}")
+        Query::Entry(key) => format!("\"op\":\"get\",\"key\":\"{}\",\"meta\":true", key.as_str()),
+        Query::Scan(scan) => {
+            let Scan { prefix, after, end, is_reverse, content, wants_meta, items_max, .. } = scan;
+            let text = |name: &str, text: &Option<String>| {
+                text.as_ref().map(|text| format!(",\"{name}\":\"{text}\"")).unwrap_or_default()
+            };
+            let content = match content {
+                ScanContent::Values => "",
+                ScanContent::Keys => ",\"keys_only\":true",
+                ScanContent::Count => ",\"count\":true",
+            };
+            let (after, end) = (text("after", after), text("end", end));
+            format!(
+                "\"op\":\"scan\",\"prefix\":\"{prefix}\",\"limit\":{items_max}{after}{end},\
+                 \"reverse\":{is_reverse},\"meta\":{wants_meta}{content}"
+            )
         }
     }
 }

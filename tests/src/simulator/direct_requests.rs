@@ -109,7 +109,7 @@ impl World {
             self.trace.sight("members were changed");
         }
         let Some((key, known)) = self.direct_requests.reads.remove(&id) else { return Ok(()) };
-        let Answer::Read { index, found: Found::Value(value) } = answer else { return Ok(()) };
+        let Answer::Read { index, found: Found::Value(value), .. } = answer else { return Ok(()) };
         let running = self.processes[node].running.as_ref();
         let is_leader = running.is_some_and(|running| running.replica.node().role() == Role::Leader);
         self.trace.sight(if is_leader {

@@ -9,7 +9,38 @@ use super::queue::SimEvent;
 use super::settings::{Ending, Fault};
 use super::world::World;
 
+/// The longest time for which a process is down, in microseconds. When the faults end, all
+/// processes that are down start.
+const DOWN_MAX: u64 = 10_000_000;
+
 impl World {
+    /// Crashes a process, which starts again after `down` microseconds.
+    pub(super) fn crash(&mut self, node: usize, down: u64) {
+        let process = &mut self.processes[node];
+        if process.running.is_none() {
+            return;
+        }
+        if process.durable.snapshot_index() > process.durable.log_start.index {
+            self.trace.sight("a crash between a snapshot and the new log");
+        }
+        if process.running.as_ref().is_some_and(|running| running.disk_queue.planner().can_renew()) {
+            self.trace.sight("a crash while a log was made anew");
+        }
+        process.crash(&mut self.dice);
+        let down = down.min(DOWN_MAX);
+        self.trace.note(self.now, [1, node as u64, down], || {
+            format!("node {node} crashes, to be back in {down} µs")
+        });
+        self.schedule(down, SimEvent::Start(node));
+    }
+
+    /// Restarts a node with a version that supports a higher level.
+    pub(super) fn upgrade(&mut self, node: usize) {
+        self.trace.sight("a node was upgraded");
+        let down = self.dice.exponential(100_000);
+        self.crash(node, down);
+    }
+
     /// Injects one fault, and schedules the next.
     pub(super) fn inject_fault(&mut self) -> Verdict {
         let Some(every) = self.settings.fault_every.filter(|_| self.has_faults) else { return Ok(()) };

@@ -98,6 +98,7 @@ fn is_of_lifecycle(mutant: Mutant) -> bool {
             | Mutant::ForwardedNumbersKept
             | Mutant::OutboxShareIgnored
             | Mutant::UnfinishedFrameNotCounted
+            | Mutant::LevelOfMembersIgnored
     )
 }
 

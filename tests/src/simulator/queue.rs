@@ -34,6 +34,8 @@ pub(super) enum SimEvent {
     Client(usize),
     /// A process starts.
     Start(usize),
+    /// A process is stopped and started again with a version that supports a higher level.
+    Upgrade(usize),
     /// A fault is injected.
     Fault,
     /// The leader is ordered to transfer leadership.

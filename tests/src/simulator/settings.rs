@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use coracle_core::kv::SessionLimits;
+use coracle_core::kv::{Level, SessionLimits};
 use coracle_core::raft::ClockDrift;
 use coracle_core::{ReplicaLimits, SnapshotPolicy};
 
@@ -177,8 +177,11 @@ pub struct SimSettings {
     pub direct_requests: u32,
     /// Whether leaders answer linearizable reads by a lease.
     pub read_lease: Option<ClockDrift>,
-    /// Weights of put, get, delete, swap, scan.
-    pub weights: [u32; 5],
+    /// The weight of each kind of request.
+    pub weights: Weights,
+    /// Nodes that start before this time, in microseconds, run a version that cannot raise the
+    /// level.
+    pub upgraded_at: u64,
     /// How many of the clients use sessions.
     pub session_clients: usize,
     /// The limits of the session table.
@@ -245,7 +248,6 @@ impl SimSettings {
         let round_trip = 2 * delay + 2 * sync;
         let snapshots = draw_snapshots(dice, round_trip);
         let think_min = think_min(append_bytes_max, snapshots, round_trip, clients as u64);
-        let weights = draw_weights(dice);
         Self {
             nodes,
             fault_time,
@@ -279,7 +281,8 @@ impl SimSettings {
             // The clocks of a run may be up to a quarter fast and a fifth slow.
             read_lease: dice.happens(300).then_some(ClockDrift { per_mille: 250 }),
             writes_end_early: dice.happens(200),
-            weights,
+            weights: draw_weights(dice),
+            upgraded_at: dice.one_of(&[0, 0, 0, 3_000_000]),
             session_clients: dice.one_of(&[0, clients, clients.div_ceil(2)]),
             session_limits: draw_session_limits(dice),
             value_bytes_max: dice.one_of(&[0, 20, 200]),
@@ -295,11 +298,12 @@ impl SimSettings {
         }
     }
 
-    /// The limits of the replicas of this run.
+    /// The limits of a replica that starts at this time, in microseconds.
     #[must_use]
-    pub fn replica_limits(&self) -> ReplicaLimits {
+    pub fn replica_limits(&self, now: u64) -> ReplicaLimits {
         let (sessions, snapshots) = (self.session_limits, self.snapshots);
-        ReplicaLimits { sessions, snapshots, ..ReplicaLimits::default() }
+        let supports = if now < self.upgraded_at { Level::FIRST } else { Level::MAX };
+        ReplicaLimits { sessions, snapshots, supports, ..ReplicaLimits::default() }
     }
 
     /// The simulated time in which the cluster has to recover after the faults end: generous, but
@@ -318,13 +322,41 @@ impl SimSettings {
     }
 }
 
-/// Draws the weights of put, get, delete, swap, scan.
-fn draw_weights(dice: &mut Dice) -> [u32; 5] {
-    let writes_only = dice.happens(100);
-    if writes_only {
-        [10, 0, 0, 0, 0]
-    } else {
-        dice.one_of(&[[5, 5, 1, 2, 1], [1, 8, 0, 1, 0], [2, 2, 3, 6, 1]])
+/// The weights of the kinds of requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weights {
+    /// Put.
+    pub put: u32,
+    /// Get.
+    pub get: u32,
+    /// Delete.
+    pub delete: u32,
+    /// Compare-and-swap by value.
+    pub swap: u32,
+    /// Scan.
+    pub scan: u32,
+    /// Compare-and-swap and delete by revision.
+    pub by_revision: u32,
+    /// Increment.
+    pub incr: u32,
+    /// Delete by prefix.
+    pub delete_prefix: u32,
+    /// Transaction.
+    pub txn: u32,
+}
+
+/// Draws the weights.
+fn draw_weights(dice: &mut Dice) -> Weights {
+    let basic = |put, get, delete, swap, scan| Weights { put, get, delete, swap, scan, ..Weights::default() };
+    match dice.below(10) {
+        0 => basic(10, 0, 0, 0, 0),
+        1 | 2 => basic(5, 5, 1, 2, 1),
+        3 => basic(1, 8, 0, 1, 0),
+        4 => basic(2, 2, 3, 6, 1),
+        5 => Weights { incr: 8, ..basic(1, 2, 0, 0, 0) },
+        6 => Weights { by_revision: 6, ..basic(3, 4, 1, 1, 1) },
+        7 => Weights { txn: 6, ..basic(2, 3, 1, 0, 0) },
+        _ => Weights { by_revision: 2, incr: 2, delete_prefix: 1, txn: 2, ..basic(3, 4, 1, 2, 2) },
     }
 }
 

@@ -29,10 +29,6 @@ const HOP: u64 = 10;
 /// the faults ended completes within the time for recovery.
 pub(super) const OUTAGE_MAX: u64 = 2_000_000;
 
-/// The longest time for which a process is down, in microseconds. When the faults end, all
-/// processes that are down start.
-const DOWN_MAX: u64 = 10_000_000;
-
 /// A simulated cluster with everything around it.
 #[derive(Debug)]
 pub struct World {
@@ -116,6 +112,10 @@ impl World {
         };
         for node in 0..world.processes.len() {
             world.schedule(0, SimEvent::Start(node));
+            if world.settings.upgraded_at > 0 {
+                let upgraded_at = world.settings.upgraded_at + world.dice.exponential(1_000_000);
+                world.schedule(upgraded_at, SimEvent::Upgrade(node));
+            }
         }
         for client in 0..world.settings.clients {
             world.schedule(1, SimEvent::Client(client));
@@ -144,26 +144,6 @@ impl World {
     /// Schedules an event `delay` microseconds from now.
     pub(super) fn schedule(&mut self, delay: u64, happening: SimEvent) {
         self.queue.push(self.now + delay, happening);
-    }
-
-    /// Crashes a process, which starts again after `down` microseconds.
-    pub(super) fn crash(&mut self, node: usize, down: u64) {
-        let process = &mut self.processes[node];
-        if process.running.is_none() {
-            return;
-        }
-        if process.durable.snapshot_index() > process.durable.log_start.index {
-            self.trace.sight("a crash between a snapshot and the new log");
-        }
-        if process.running.as_ref().is_some_and(|running| running.disk_queue.planner().can_renew()) {
-            self.trace.sight("a crash while a log was made anew");
-        }
-        process.crash(&mut self.dice);
-        let down = down.min(DOWN_MAX);
-        self.trace.note(self.now, [1, node as u64, down], || {
-            format!("node {node} crashes, to be back in {down} µs")
-        });
-        self.schedule(down, SimEvent::Start(node));
     }
 
     /// Returns the running node that leads in the highest term.
@@ -206,6 +186,10 @@ impl World {
             }
             SimEvent::Client(client) => self.client_acts(client),
             SimEvent::Start(node) => self.start(node),
+            SimEvent::Upgrade(node) => {
+                self.upgrade(node);
+                Ok(())
+            }
             SimEvent::Fault => self.inject_fault(),
             SimEvent::HandOver => {
                 self.hand_over();
@@ -263,7 +247,7 @@ impl World {
             return Ok(());
         }
         let before = process.durable.clone();
-        let outcome = process.start(config, self.settings.replica_limits(), seed, now);
+        let outcome = process.start(config, self.settings.replica_limits(now), seed, now);
         let is_first = process.life <= 1;
         self.trace.note(now, [2, node as u64, self.processes[node].life], || {
             format!("node {node} starts: {outcome:?}")

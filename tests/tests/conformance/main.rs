@@ -22,4 +22,6 @@ mod pipelining;
 #[cfg(test)]
 mod plain;
 #[cfg(test)]
+mod revisions;
+#[cfg(test)]
 mod sessions;

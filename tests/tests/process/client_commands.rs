@@ -41,6 +41,43 @@ fn text_for_people_and_exit_codes_for_scripts(runtime: Runtime) {
     shell.expect(&["get", "k", "--no-such-flag"], 2, "");
 }
 
+/// Revisions, counters, deletes by prefix and transactions, as scripts use them.
+fn conditions_counters_and_transactions(runtime: Runtime) {
+    let server = Setup::in_memory(runtime).start();
+    let shell = Shell::of(&server);
+    let put = shell.run(&["put", "k", "a", "--meta"]);
+    let lines: Vec<_> = put.stdout.lines().collect();
+    let rev = lines[1].strip_prefix("rev ").expect("the revision of the change");
+    assert_eq!((lines[0], lines[2]), ("ok", format!("created {rev}").as_str()));
+    shell.expect(&["get", "k", "--meta", "--linearizable"], 0, &format!("a\nrev {rev}\ncreated {rev}\n"));
+    shell.expect(&["cas", "k", "--rev", "0", "b"], 5, "a\n");
+    shell.expect(&["cas", "k", "--rev", rev, "b"], 0, "ok\n");
+    shell.expect(&["delete", "k", "--rev", rev], 5, "b\n");
+    assert!(shell.run(&["delete", "k", "--rev", rev]).stderr.contains("its revision is"));
+    shell.expect(&["delete", "k", "--rev", "1", "--prefix", "k"], 2, "");
+    shell.expect(&["delete"], 2, "");
+    shell.expect(&["incr", "n"], 0, "1\n");
+    shell.expect(&["incr", "n", "-5"], 0, "-4\n");
+    shell.expect(&["incr", "k"], 5, "");
+    shell.expect(&["incr", "n", "1.5"], 2, "");
+    let txn = r#"{"if":[{"key":"n","value":-4}],"then":[{"op":"get","key":"n"},{"op":"put","key":"n","value":0}],"else":[{"op":"get","key":"none"}]}"#;
+    shell.expect_on(&["txn"], txn, 0, "-4\n0\n");
+    shell.expect_on(&["txn"], txn, 5, "\n");
+    shell.expect_on(&["txn"], "[]", 2, "");
+    shell.expect_on(&["txn"], r#"{"then":[{"op":"scan","key":"a"}]}"#, 2, "");
+    let _ = server.settle();
+    shell.expect(&["scan", "--keys-only", "--reverse"], 0, "n\nk\n");
+    shell.expect(&["scan", "--end", "n"], 0, "k\tb\n");
+    shell.expect(&["scan", "--count"], 0, "2\n");
+    shell.expect(&["scan", "--count", "-o", "json"], 0, "{\"count\":2,\"status\":\"ok\"}\n");
+    shell.expect(&["delete", "--prefix", ""], 0, "2\n");
+    shell.expect(
+        &["delete", "--prefix", "x", "-o", "json"],
+        0,
+        "{\"deleted\":0,\"more\":false,\"status\":\"ok\"}\n",
+    );
+}
+
 /// With `-o json`, a program gets the replies of the server itself, errors included.
 fn json_for_programs(runtime: Runtime) {
     let server = Setup::in_memory(runtime).start();
@@ -243,6 +280,7 @@ fn a_write_without_a_reply_has_an_unknown_outcome() {
 
 both_runtimes!(
     text_for_people_and_exit_codes_for_scripts,
+    conditions_counters_and_transactions,
     json_for_programs,
     odd_values_come_back_whole,
     a_value_may_come_from_stdin,

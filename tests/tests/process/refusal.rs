@@ -136,11 +136,11 @@ fn damage_is_refused_and_left_alone(runtime: Runtime) {
         fs::write(&meta, &before.1).expect("the metadata can be written");
     };
     edit(&log, |text| text.replacen("\"value\":3", "\"value\":8", 1));
-    refuse(&["log03.txt", "line 6", "Put the file back"]);
+    refuse(&["log03.txt", "line 7", "Put the file back"]);
     edit(&log, |text| {
         text.lines().filter(|line| !line.contains("\"value\":3")).map(|line| format!("{line}\n")).collect()
     });
-    refuse(&["log03.txt", "line 6", "Put the file back"]);
+    refuse(&["log03.txt", "line 7", "Put the file back"]);
     edit(&meta, |text| text.replacen("\"currentTerm\":", "\"currentTerm\":1", 1));
     refuse(&["meta3.txt", "Put the file back"]);
     fs::write(&meta, "").expect("the metadata can be written");
@@ -168,7 +168,7 @@ fn a_lost_node_is_survived_by_following_the_message(runtime: Runtime) {
     let ended = Setup::in_folder(runtime, &data).fail();
     check_refusal(
         &ended,
-        &["log03.txt: line 6", "Nodes 0, 1, 2 and 4 of 5 are whole", "everything that was acknowledged"],
+        &["log03.txt: line 7", "Nodes 0, 1, 2 and 4 of 5 are whole", "everything that was acknowledged"],
     );
     let message = ended.stderr.split("error: ").nth(1).expect("it was refused");
     let commands: Vec<_> = message.split('`').skip(1).step_by(2).collect();

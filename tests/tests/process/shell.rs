@@ -48,7 +48,13 @@ impl Shell {
     /// write to stderr if, and only if, it fails.
     #[track_caller]
     pub(crate) fn expect(&self, arguments: &[&str], code: i32, stdout: &str) -> Ended {
-        let ended = self.run(arguments);
+        self.expect_on(arguments, "", code, stdout)
+    }
+
+    /// Like [`Shell::expect`], with this text on stdin.
+    #[track_caller]
+    pub(crate) fn expect_on(&self, arguments: &[&str], input: &str, code: i32, stdout: &str) -> Ended {
+        let ended = self.run_with_input(arguments, input);
         assert_eq!(
             (ended.code, ended.stdout.as_str()),
             (Some(code), stdout),

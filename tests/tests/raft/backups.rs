@@ -6,7 +6,7 @@ use coracle_core::{
     Answer, BACKUP_HOLD_MAX, BACKUP_TIMEOUT, BackupPiece, ReplicaLimits, Request, RequestRefusal,
     SnapshotPolicy,
 };
-use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
+use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, first_level, replicas};
 
 /// A replica that takes a snapshot every few entries.
 type Snapshotting = Limited<EveryFewEntries>;
@@ -24,7 +24,7 @@ impl Limits for EveryFewEntries {
             takes_turns: false,
             ..SnapshotPolicy::default()
         };
-        ReplicaLimits { snapshots, ..ReplicaLimits::default() }
+        ReplicaLimits { snapshots, ..first_level() }
     }
 }
 

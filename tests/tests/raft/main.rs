@@ -10,6 +10,7 @@ mod check_quorum;
 mod durability;
 mod elections;
 mod incarnations;
+mod levels;
 mod membership;
 mod oversleeping;
 mod paper_elections;

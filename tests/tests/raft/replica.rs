@@ -18,7 +18,7 @@ fn read(key: &str, at_least: u64) -> Request {
 /// Returns the log index at which a write took effect.
 fn applied_at(cluster: &Cluster<Replica>, request: RequestId) -> Option<u64> {
     match cluster.answer(request) {
-        Some(Answer::Applied { index, outcome: Outcome::Done }) => Some(index.0),
+        Some(Answer::Applied { index, outcome: Outcome::Done, .. }) => Some(index.0),
         _ => None,
     }
 }
@@ -276,7 +276,8 @@ fn a_thousand_keys() -> Cluster<Replica> {
 }
 
 fn scan_all() -> Request {
-    let scan = Scan { prefix: String::new(), after: None, items_max: 10_000, bytes_max: 1 << 20 };
+    let scan =
+        Scan { prefix: String::new(), after: None, items_max: 10_000, bytes_max: 1 << 20, ..Scan::default() };
     Request::Read { query: Query::Scan(scan), at_least: LogIndex(0) }
 }
 

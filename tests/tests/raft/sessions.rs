@@ -4,7 +4,7 @@
 use coracle_core::kv::{ClientName, Command, Key, Outcome, Session, SessionLimits, Value};
 use coracle_core::raft::{LogIndex, Restored};
 use coracle_core::{Answer, Replica, ReplicaLimits, Request, RequestId, RequestRefusal};
-use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, replicas};
+use coracle_tests::scenario::{Cluster, Limited, Limits, Subject, first_level, replicas};
 
 fn session(client: &str, seq: u64) -> Session {
     Session::new(ClientName::new(client).expect("a short name"), seq).expect("a small number")
@@ -20,17 +20,21 @@ fn value(text: &str) -> Value {
 
 fn put(client: &str, seq: u64, text: &str) -> Request {
     let command = Command::Put { key: key("k"), value: value(text) };
-    Request::Write { command, session: Some(session(client, seq)) }
+    Request::Write { command, session: Some(session(client, seq)), wants_meta: false }
 }
 
 fn delete(client: &str, seq: u64) -> Request {
-    Request::Write { command: Command::Delete { key: key("k") }, session: Some(session(client, seq)) }
+    Request::Write {
+        command: Command::Delete { key: key("k") },
+        session: Some(session(client, seq)),
+        wants_meta: false,
+    }
 }
 
 /// Returns the outcome that a client got, and the log index at which it was decided.
 fn applied<S: Subject>(cluster: &Cluster<S>, request: RequestId) -> Option<(u64, &Outcome)> {
     match cluster.answer(request) {
-        Some(Answer::Applied { index, outcome }) => Some((index.0, outcome)),
+        Some(Answer::Applied { index, outcome, .. }) => Some((index.0, outcome)),
         _ => None,
     }
 }
@@ -168,7 +172,7 @@ struct TwoClients;
 impl Limits for TwoClients {
     fn limits() -> ReplicaLimits {
         let sessions = SessionLimits { clients_max: 2, window: 4, ..SessionLimits::default() };
-        ReplicaLimits { sessions, ..ReplicaLimits::default() }
+        ReplicaLimits { sessions, ..first_level() }
     }
 }
 

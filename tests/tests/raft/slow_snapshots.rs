@@ -3,7 +3,7 @@
 
 use coracle_core::raft::{Body, Config, LogIndex, Message, Restored};
 use coracle_core::{ReplicaLimits, SnapshotPolicy};
-use coracle_tests::scenario::{Cluster, Limited, Limits};
+use coracle_tests::scenario::{Cluster, Limited, Limits, first_level};
 
 /// The number of entries after which a snapshot is due.
 const ENTRIES: u64 = 5;
@@ -27,7 +27,7 @@ impl Limits for EveryFewEntries {
             takes_turns: false,
             ..SnapshotPolicy::default()
         };
-        ReplicaLimits { snapshots, ..ReplicaLimits::default() }
+        ReplicaLimits { snapshots, ..first_level() }
     }
 }
 

@@ -7,7 +7,7 @@ use coracle_core::raft::{
     Role, Roster, Voters,
 };
 use coracle_core::{Answer, Incarnation, MemberChange, ReplicaLimits, Request, SnapshotPolicy};
-use coracle_tests::scenario::{Cluster, Limited, Limits};
+use coracle_tests::scenario::{Cluster, Limited, Limits, first_level};
 
 /// A replica that takes a snapshot every few entries.
 type Snapshotting = Limited<EveryFewEntries>;
@@ -22,7 +22,7 @@ impl Limits for EveryFewEntries {
         // All nodes take snapshots at the same entries, so that two of them have the same one.
         let snapshots =
             SnapshotPolicy { log_entries: ENTRIES, takes_turns: false, ..SnapshotPolicy::default() };
-        ReplicaLimits { snapshots, ..ReplicaLimits::default() }
+        ReplicaLimits { snapshots, ..first_level() }
     }
 }
 
@@ -291,6 +291,7 @@ fn a_session_survives_a_snapshot_a_restart_and_a_change_of_leader() {
         session: Some(
             Session::new(ClientName::new("c").expect("a short name"), seq).expect("a small number"),
         ),
+        wants_meta: false,
     };
     let mut cluster = led_by_one(3);
     cluster.isolate(3);

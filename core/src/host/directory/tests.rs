@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::identity::Incarnation;
+use crate::kv::Level;
 use crate::raft::{Addition, LogIndex, Member, Roster, Voters};
 
 fn at(secs: u64) -> Instant {
@@ -30,6 +31,7 @@ fn known(index: u64, members: &[(u64, &str)]) -> KnownMembers {
         is_settled: true,
         was_named: true,
         has_leader: true,
+        level: Level::FIRST,
     }
 }
 
@@ -46,6 +48,8 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         is_settled: false,
         was_named: true,
         addition: Addition::default(),
+        supports: Level::MAX,
+        level: Level::FIRST,
     };
     Directory::new(local, Some("h:1".into()), BTreeMap::from([(NodeId(3), "proxy:3".into())]))
         .with_places(PLACES, MemoryBudget::unlimited())
@@ -60,6 +64,7 @@ fn handshake(node: u64, address: &str) -> HandshakeResult {
         configuration_index: LogIndex(0),
         boot: 7,
         addition: Addition::default(),
+        supports: Level::MAX,
         is_of_cluster: true,
     }
 }
@@ -304,6 +309,8 @@ fn a_second_process_of_a_node_is_refused_while_the_first_one_answers() {
             is_settled: false,
             was_named: true,
             addition: Addition::default(),
+            supports: Level::MAX,
+            level: Level::FIRST,
         }
     };
     let (first, copy) = (process(8, "first:2"), process(9, "copy:2"));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::Incarnation;
+use crate::kv::Level;
 use crate::peer::{BACKOFF_MAX, push_receipt};
 use crate::raft::{Addition, Body, Heartbeat, LogIndex, ReadRound, Term};
 use crate::replica::{Request, RequestId};
@@ -15,6 +16,7 @@ fn handshake() -> HandshakeResult {
         configuration_index: LogIndex(0),
         boot: 0,
         addition: Addition::default(),
+        supports: Level::MAX,
         is_of_cluster: true,
     }
 }

@@ -5,9 +5,10 @@
 //! {"expired":["af63dc4c8601ec8c","af63df4c8601f1a5"]}
 //! ```
 //!
-//! Clients are ordered by their last use, least recent first. The fingerprints of forgotten clients
-//! follow, in the order in which they were forgotten, and in hex because JSON libraries round large
-//! numbers. A table that is built from the lines is equal to the original in every field.
+//! The forms of an outcome are in [`outcome`](crate::kv::Outcome). Clients are ordered by their
+//! last use, least recent first. The fingerprints of forgotten clients follow, in the order in
+//! which they were forgotten, and in hex because JSON libraries round large numbers. A table that
+//! is built from the lines is equal to the original in every field.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -16,9 +17,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Client, SessionTable, bytes_of_client, bytes_of_outcome};
+use crate::kv::outcome::Applied;
 use crate::kv::session::{ClientName, LoggedSession};
-use crate::kv::store::Outcome;
-use crate::kv::text::{Value, push_json_string};
+use crate::kv::text::push_json_string;
 
 /// The most fingerprints in a line: about 20 KB. Arbitrary.
 const FINGERPRINTS_PER_LINE: usize = 1000;
@@ -69,13 +70,6 @@ struct ExpiredLine<'a> {
     expired: Vec<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MismatchOutcome<'a> {
-    #[serde(borrow)]
-    actual: &'a RawValue,
-}
-
 impl SessionTable {
     /// Returns the table as JSON lines without line breaks. Equal tables give the same lines.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
@@ -106,7 +100,7 @@ impl SessionTable {
         for (seq, json) in outcomes {
             let is_next = client.outcomes.last_key_value().map(|(last, _)| *last).max(forgotten) < Some(seq);
             LoggedSession::checked(Cow::Borrowed(name.as_str()), seq).ok_or(SessionLineError::Form)?;
-            let outcome = read_outcome(json).ok_or(SessionLineError::Form)?;
+            let outcome = Applied::from_json(json.get()).ok_or(SessionLineError::Form)?;
             if !is_next {
                 return Err(SessionLineError::Order);
             }
@@ -127,6 +121,7 @@ impl SessionTable {
             return Err(SessionLineError::Limit);
         }
         self.bytes += client.bytes;
+        self.outcomes += client.outcomes.len();
         self.by_use.insert(used, name.clone());
         self.clients.insert(name, client);
         Ok(())
@@ -173,16 +168,7 @@ fn client_line(name: &ClientName, client: &Client) -> String {
         line.push_str(if position > 0 { ",[" } else { "[" });
         push(&mut line, format_args!("{seq}"));
         line.push(',');
-        match outcome {
-            Outcome::Done => line.push_str("\"done\""),
-            Outcome::NotFound => line.push_str("\"not_found\""),
-            Outcome::Mismatch { actual } => {
-                line.push_str("{\"actual\":");
-                line.push_str(actual.as_ref().map_or("null", Value::as_json));
-                line.push('}');
-            }
-            Outcome::SessionExpired => panic!("that a session has expired is no outcome to remember"),
-        }
+        outcome.push_json(&mut line);
         line.push(']');
     }
     line.push_str("]}");
@@ -207,18 +193,6 @@ fn push_hex(line: &mut String, number: u64) {
     for shift in (0..16).rev().map(|digit| 4 * digit) {
         let digit = char::from_digit((number >> shift & 0xf) as u32, 16);
         line.push(digit.expect("four bits are a digit"));
-    }
-}
-
-fn read_outcome(json: &RawValue) -> Option<Outcome> {
-    match json.get() {
-        "\"done\"" => Some(Outcome::Done),
-        "\"not_found\"" => Some(Outcome::NotFound),
-        other => {
-            let MismatchOutcome { actual } = serde_json::from_str(other).ok()?;
-            let actual = if actual.get() == "null" { None } else { Some(Value::new(actual).ok()?) };
-            Some(Outcome::Mismatch { actual })
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::kv::session::LoggedSession;
-use crate::kv::{LoggedWrite, Operation, SEQ_MAX, State, Write};
+use crate::kv::{LoggedWrite, Operation, Revision, SEQ_MAX, State, Value, Write};
 
 fn limits() -> SessionLimits {
     SessionLimits::default()
@@ -22,6 +22,10 @@ fn delete(client: &str, seq: u64) -> Write {
 
 fn swap(client: &str, seq: u64, expect: Option<&str>, value: &str) -> Write {
     write(client, seq, Operation::Cas { key: "k".into(), expect, value })
+}
+
+fn apply(state: &mut State, write: &Write) -> Outcome {
+    state.apply(write, Revision(1)).outcome
 }
 
 fn value(state: &State) -> Option<&str> {
@@ -49,18 +53,22 @@ fn rebuilt(sessions: &SessionTable) -> SessionTable {
 #[test]
 fn a_retried_write_gets_its_first_outcome_and_is_not_applied_again() {
     let mut state = State::default();
-    assert_eq!(state.apply(&put("c", 1, "1")), Outcome::Done);
-    assert_eq!(state.apply(&delete("c", 2)), Outcome::Done);
-    assert_eq!(state.apply(&delete("c", 2)), Outcome::Done, "and not that it is not found");
-    assert_eq!(state.apply(&put("c", 1, "1")), Outcome::Done);
+    assert_eq!(apply(&mut state, &put("c", 1, "1")), Outcome::Done);
+    assert_eq!(apply(&mut state, &delete("c", 2)), Outcome::Done);
+    assert_eq!(apply(&mut state, &delete("c", 2)), Outcome::Done, "and not that it is not found");
+    assert_eq!(apply(&mut state, &put("c", 1, "1")), Outcome::Done);
     assert_eq!(value(&state), None, "the put was not done again");
-    assert_eq!(state.apply(&delete("c", 3)), Outcome::NotFound);
-    assert_eq!(state.apply(&put("d", 3, "2")), Outcome::Done, "another client's number is another write");
-    assert_eq!(state.apply(&delete("c", 3)), Outcome::NotFound);
+    assert_eq!(apply(&mut state, &delete("c", 3)), Outcome::NotFound);
+    assert_eq!(
+        apply(&mut state, &put("d", 3, "2")),
+        Outcome::Done,
+        "another client's number is another write"
+    );
+    assert_eq!(apply(&mut state, &delete("c", 3)), Outcome::NotFound);
     let mismatch = Outcome::Mismatch { actual: Value::from_json("2").ok() };
-    assert_eq!(state.apply(&swap("c", 4, None, "3")), mismatch);
-    assert_eq!(state.apply(&delete("d", 4)), Outcome::Done);
-    assert_eq!(state.apply(&swap("c", 4, None, "3")), mismatch, "although it could be done now");
+    assert_eq!(apply(&mut state, &swap("c", 4, None, "3")), mismatch);
+    assert_eq!(apply(&mut state, &delete("d", 4)), Outcome::Done);
+    assert_eq!(apply(&mut state, &swap("c", 4, None, "3")), mismatch, "although it could be done now");
     assert_eq!(value(&state), None);
 }
 
@@ -68,8 +76,8 @@ fn a_retried_write_gets_its_first_outcome_and_is_not_applied_again() {
 fn a_write_without_a_session_is_applied_each_time_and_not_remembered() {
     let mut state = State::default();
     let plain = Write { session: None, ..delete("", 0) };
-    assert_eq!(state.apply(&Write { session: None, ..put("", 0, "1") }), Outcome::Done);
-    assert_eq!((state.apply(&plain), state.apply(&plain)), (Outcome::Done, Outcome::NotFound));
+    assert_eq!(apply(&mut state, &Write { session: None, ..put("", 0, "1") }), Outcome::Done);
+    assert_eq!((apply(&mut state, &plain), apply(&mut state, &plain)), (Outcome::Done, Outcome::NotFound));
     assert!(state.sessions().is_empty() && state.sessions().bytes() == 0);
 }
 
@@ -78,12 +86,12 @@ fn a_write_without_a_session_is_applied_each_time_and_not_remembered() {
 fn sequence_numbers_may_arrive_out_of_order() {
     let mut state = State::default();
     for (seq, json) in [(9, "9"), (3, "3"), (0, "0"), (9, "9"), (3, "3"), (4, "4")] {
-        assert_eq!(state.apply(&put("c", seq, json)), Outcome::Done);
+        assert_eq!(apply(&mut state, &put("c", seq, json)), Outcome::Done);
     }
     assert_eq!(value(&state), Some("4"));
-    assert_eq!(state.apply(&put("c", SEQ_MAX, "5")), Outcome::Done);
-    assert_eq!(state.apply(&put("c", SEQ_MAX - 1, "6")), Outcome::Done);
-    assert_eq!(state.apply(&put("c", 9, "9")), Outcome::SessionExpired);
+    assert_eq!(apply(&mut state, &put("c", SEQ_MAX, "5")), Outcome::Done);
+    assert_eq!(apply(&mut state, &put("c", SEQ_MAX - 1, "6")), Outcome::Done);
+    assert_eq!(apply(&mut state, &put("c", 9, "9")), Outcome::SessionExpired);
     assert_eq!(value(&state), Some("6"));
 }
 
@@ -92,14 +100,18 @@ fn a_number_below_the_window_is_expired_whether_or_not_it_was_used() {
     let mut state = State::default();
     let top = 2 * SESSION_WINDOW;
     for seq in [5, top - SESSION_WINDOW + 1, top] {
-        assert_eq!(state.apply(&put("c", seq, "1")), Outcome::Done);
+        assert_eq!(apply(&mut state, &put("c", seq, "1")), Outcome::Done);
     }
     for seq in [0, 5, 6, top - SESSION_WINDOW] {
-        assert_eq!(state.apply(&put("c", seq, "2")), Outcome::SessionExpired, "{seq}");
+        assert_eq!(apply(&mut state, &put("c", seq, "2")), Outcome::SessionExpired, "{seq}");
     }
-    assert_eq!(state.apply(&put("c", top - SESSION_WINDOW + 1, "2")), Outcome::Done, "as at first");
+    assert_eq!(apply(&mut state, &put("c", top - SESSION_WINDOW + 1, "2")), Outcome::Done, "as at first");
     assert_eq!(value(&state), Some("1"));
-    assert_eq!(state.apply(&put("c", top - SESSION_WINDOW + 2, "3")), Outcome::Done, "for the first time");
+    assert_eq!(
+        apply(&mut state, &put("c", top - SESSION_WINDOW + 2, "3")),
+        Outcome::Done,
+        "for the first time"
+    );
     assert_eq!(value(&state), Some("3"));
 }
 
@@ -107,15 +119,19 @@ fn a_number_below_the_window_is_expired_whether_or_not_it_was_used() {
 fn the_least_recent_client_is_forgotten_and_stays_expired() {
     let mut state = State::new(SessionLimits { clients_max: 2, ..limits() });
     for client in ["a", "b"] {
-        assert_eq!(state.apply(&put(client, 1, "1")), Outcome::Done);
+        assert_eq!(apply(&mut state, &put(client, 1, "1")), Outcome::Done);
     }
     // A retry counts as a use: now `b` is the least recent.
-    assert_eq!(state.apply(&put("a", 1, "1")), Outcome::Done);
-    assert_eq!(state.apply(&put("c", 1, "2")), Outcome::Done);
+    assert_eq!(apply(&mut state, &put("a", 1, "1")), Outcome::Done);
+    assert_eq!(apply(&mut state, &put("c", 1, "2")), Outcome::Done);
     for seq in [1, 2] {
-        assert_eq!(state.apply(&put("b", seq, "3")), Outcome::SessionExpired);
+        assert_eq!(apply(&mut state, &put("b", seq, "3")), Outcome::SessionExpired);
     }
-    assert_eq!(state.apply(&put("a", 1, "3")), Outcome::Done, "it was not pushed out by who is refused");
+    assert_eq!(
+        apply(&mut state, &put("a", 1, "3")),
+        Outcome::Done,
+        "it was not pushed out by who is refused"
+    );
     assert_eq!((value(&state), state.sessions().len()), (Some("2"), 2));
 }
 
@@ -123,12 +139,12 @@ fn the_least_recent_client_is_forgotten_and_stays_expired() {
 fn forgotten_clients_are_told_from_new_ones_up_to_a_limit() {
     let mut state = State::new(SessionLimits { clients_max: 1, expired_max: 2, ..limits() });
     for client in ["a", "b", "c", "d"] {
-        assert_eq!(state.apply(&put(client, 1, "1")), Outcome::Done);
+        assert_eq!(apply(&mut state, &put(client, 1, "1")), Outcome::Done);
     }
     for client in ["b", "c"] {
-        assert_eq!(state.apply(&put(client, 1, "2")), Outcome::SessionExpired);
+        assert_eq!(apply(&mut state, &put(client, 1, "2")), Outcome::SessionExpired);
     }
-    assert_eq!(state.apply(&put("a", 1, "2")), Outcome::Done, "a stranger");
+    assert_eq!(apply(&mut state, &put("a", 1, "2")), Outcome::Done, "a stranger");
 }
 
 #[test]
@@ -136,12 +152,12 @@ fn the_memory_of_all_clients_has_a_limit_and_counts_values() {
     let of_one = CLIENT_OVERHEAD_BYTES + 1 + OUTCOME_OVERHEAD_BYTES;
     let mut state = State::new(SessionLimits { bytes_max: 3 * of_one, ..limits() });
     for client in ["a", "b", "c"] {
-        assert_eq!(state.apply(&put(client, 1, "\"a longer value\"")), Outcome::Done);
+        assert_eq!(apply(&mut state, &put(client, 1, "\"a longer value\"")), Outcome::Done);
     }
     assert_eq!((state.sessions().len(), state.sessions().bytes()), (3, 3 * of_one));
     // The value that a failed swap found is remembered, and makes this outcome larger.
-    assert!(matches!(state.apply(&swap("c", 2, None, "1")), Outcome::Mismatch { .. }));
-    assert_eq!(state.apply(&put("a", 1, "2")), Outcome::SessionExpired);
+    assert!(matches!(apply(&mut state, &swap("c", 2, None, "1")), Outcome::Mismatch { .. }));
+    assert_eq!(apply(&mut state, &put("a", 1, "2")), Outcome::SessionExpired);
     assert_eq!(state.sessions().len(), 2);
     assert_eq!(state.sessions().bytes(), recount(state.sessions()));
 }
@@ -151,20 +167,20 @@ fn the_memory_of_all_clients_has_a_limit_and_counts_values() {
 fn the_memory_of_one_client_is_limited() {
     let mut state = State::new(SessionLimits { client_bytes_max: 2000, ..limits() });
     let large = format!("\"{}\"", "v".repeat(700));
-    state.apply(&put("other", 1, &large));
+    apply(&mut state, &put("other", 1, &large));
     for seq in 1..=4 {
-        assert!(matches!(state.apply(&swap("c", seq, None, "1")), Outcome::Mismatch { .. }));
+        assert!(matches!(apply(&mut state, &swap("c", seq, None, "1")), Outcome::Mismatch { .. }));
     }
-    assert!(matches!(state.apply(&swap("c", 3, None, "1")), Outcome::Mismatch { .. }));
+    assert!(matches!(apply(&mut state, &swap("c", 3, None, "1")), Outcome::Mismatch { .. }));
     for seq in [0, 1, 2] {
-        assert_eq!(state.apply(&swap("c", seq, None, "1")), Outcome::SessionExpired);
+        assert_eq!(apply(&mut state, &swap("c", seq, None, "1")), Outcome::SessionExpired);
     }
     assert_eq!(state.sessions().bytes(), recount(state.sessions()));
     // A single outcome above the limit is kept: its client has just been answered with it.
     let huge = format!("\"{}\"", "v".repeat(4000));
-    assert_eq!(state.apply(&put("other", 2, &huge)), Outcome::Done);
-    assert!(matches!(state.apply(&swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
-    assert!(matches!(state.apply(&swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
+    assert_eq!(apply(&mut state, &put("other", 2, &huge)), Outcome::Done);
+    assert!(matches!(apply(&mut state, &swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
+    assert!(matches!(apply(&mut state, &swap("c", 5, None, "1")), Outcome::Mismatch { .. }));
     assert_eq!(state.sessions().len(), 2);
 }
 
@@ -172,10 +188,10 @@ fn the_memory_of_one_client_is_limited() {
 fn lines_have_the_documented_form() {
     let mut state = State::new(SessionLimits { clients_max: 1, window: 3, ..limits() });
     for client in ["a", "b"] {
-        state.apply(&put(client, 1, "1"));
+        apply(&mut state, &put(client, 1, "1"));
     }
     for write in [put("c", 6, "\"x\""), swap("c", 9, None, "1"), delete("c", 7), delete("c", 8)] {
-        state.apply(&write);
+        apply(&mut state, &write);
     }
     let lines: Vec<_> = state.sessions().lines().collect();
     let of_c = r#"{"session":"c","used":5,"forgotten":6,"outcomes":[[7,"done"],[8,"not_found"],[9,{"actual":"x"}]]}"#;
@@ -229,7 +245,7 @@ fn a_rebuilt_table_behaves_like_the_original() {
                 1 => delete(client, seq),
                 _ => swap(client, seq, [None, Some("1"), Some("\"two\"")][rng.usize(..3)], json),
             };
-            assert_eq!(state.apply(&write), copy.apply(&write), "round {round}");
+            assert_eq!(apply(&mut state, &write), apply(&mut copy, &write), "round {round}");
             if rng.u8(..20) == 0 {
                 copy = State::from_parts(copy.store().clone(), rebuilt(copy.sessions()));
             }

@@ -31,6 +31,8 @@ fn local(id: u64, incarnation: u64, standing: Standing) -> LocalNode {
         is_settled: true,
         was_named: true,
         addition: Addition::default(),
+        supports: Level::MAX,
+        level: Level::FIRST,
     }
 }
 
@@ -348,4 +350,21 @@ fn a_rolled_back_change_does_not_hide_a_removal() {
     let told = HandshakeRefusal::Removed { node: 3, index: 9 };
     assert_eq!(shake(&misled, Some(1), &remaining).unwrap_err(), told);
     assert_eq!(shake(&remaining, Some(3), &misled).unwrap_err(), told, "whoever dials");
+}
+
+#[test]
+fn a_node_that_supports_less_than_the_level_is_refused() {
+    let raised = LocalNode { level: Level::MAX, ..founded(1) };
+    let old = LocalNode { supports: Level::FIRST, ..founded(2) };
+    let refused = HandshakeRefusal::LevelTooLow { node: 2, level: Level::MAX.0 };
+    assert_eq!(raised.answer(&old.hello(None, None)).map(|_| ()), Err(refused.clone()));
+    let (welcome, handshake) = old.answer(&raised.hello(None, None)).unwrap();
+    assert_eq!(handshake.supports, Level::MAX);
+    assert_eq!(raised.accept(None, &welcome).map(|_| ()), Err(refused));
+    // Programs without levels state none.
+    let line = String::from_utf8(founded(2).hello(None, None).encode()).unwrap();
+    let line = line.replace(",\"level\":1", "");
+    let hello = Hello::decode(line.as_bytes()).unwrap();
+    assert_eq!(founded(1).answer(&hello).map(|(_, handshake)| handshake.supports), Ok(Level::FIRST));
+    assert!(raised.answer(&hello).is_err());
 }

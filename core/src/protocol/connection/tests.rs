@@ -3,7 +3,7 @@
 mod pages;
 
 use super::*;
-use crate::kv::{ClientName, Command, Found, Outcome, Page, Session, Value};
+use crate::kv::{ClientName, Command, Found, Item, Key, KeyMeta, Outcome, Page, Session, Value};
 use crate::proxy::{Answered, RequestError};
 use crate::replica::Answer;
 
@@ -25,7 +25,7 @@ fn written(connection: &mut Connection) -> String {
 }
 
 fn applied(outcome: Outcome) -> Reply {
-    Ok(Answered::ByNode(Answer::Applied { index: LogIndex(5), outcome }))
+    Ok(Answered::ByNode(Answer::Applied { index: LogIndex(5), outcome, meta: KeyMeta::default() }))
 }
 
 fn read(found: Found) -> Reply {
@@ -52,7 +52,7 @@ fn missing(_: Request) -> Reply {
 #[test]
 fn plain_requests_are_answered_byte_for_byte() {
     let put = ask(r#"{"key":"snack","value":"chips"}"#, |request| {
-        assert!(matches!(&request, Request::Write { command: Command::Put { .. }, session: None }));
+        assert!(matches!(&request, Request::Write { command: Command::Put { .. }, session: None, .. }));
         done(request)
     });
     assert_eq!(put, "{\"key\":\"snack\",\"value\":\"chips\",\"status\":\"ok\"}\n");

@@ -4,7 +4,7 @@ use super::*;
 use crate::kv::{Page, Scan};
 
 fn scan() -> Request {
-    let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1 };
+    let scan = Scan { prefix: String::new(), after: None, items_max: 1, bytes_max: 1, ..Scan::default() };
     Request::Read { query: Query::Scan(scan), at_least: LogIndex::ORIGIN }
 }
 

@@ -88,6 +88,11 @@ impl Followers {
         self.0.retain(|follower| follower.leaving.is_none_or(has_time));
     }
 
+    /// Returns whether any removed member is still being sent entries.
+    pub(in crate::raft) fn any_is_leaving(&self) -> bool {
+        self.0.iter().any(|follower| follower.leaving.is_some())
+    }
+
     /// Returns whether this node in this incarnation was removed and is still being sent entries.
     pub(in crate::raft) fn is_leaving(&self, node: NodeId, incarnation: Option<Incarnation>) -> bool {
         let is_it = |follower: &&Follower| follower.node == node && follower.leaving.is_some();

@@ -219,9 +219,16 @@ impl Node {
         self.membership.current()
     }
 
+    /// Returns whether this leader still sends entries to a member that was removed.
+    #[must_use]
+    pub fn sends_to_removed_member(&self) -> bool {
+        matches!(&self.part, Part::Leader(leadership) if leadership.followers.any_is_leaving())
+    }
+
     /// Returns whether this leader has committed an entry of its term, and with it all entries
     /// before.
-    pub(super) fn commits_own_term(&self) -> bool {
+    #[must_use]
+    pub fn commits_own_term(&self) -> bool {
         matches!(&self.part, Part::Leader(leadership) if leadership.is_own(self.commit_index))
     }
 

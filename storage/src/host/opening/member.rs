@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use coracle_core::host::{Directory, PeerPlaces};
+use coracle_core::kv::Level;
 use coracle_core::memory::MemoryBudget;
 use coracle_core::mutant::{self, Mutant};
 use coracle_core::peer::{Founders, LocalNode, Origin, PeerEvent, Standing};
@@ -222,6 +223,8 @@ impl FoundMember {
             is_settled: false,
             was_named: named_by.is_some(),
             addition: self.recovery.as_ref().map(|recovery| recovery.identity.addition).unwrap_or_default(),
+            supports: Level::MAX,
+            level: Level::FIRST,
         };
         OpenedMember { local, address, moved, recovery: self.recovery, medium: self.medium }
     }

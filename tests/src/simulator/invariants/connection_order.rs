@@ -2,7 +2,8 @@
 //!
 //! The protocol promises this (docs/protocol.md, "Order and pipelining"), so that a client may
 //! pipeline requests. If two such requests include a write, the later one takes effect after the
-//! earlier one: a later read sees the write, and an earlier read does not. A scan touches all keys.
+//! earlier one: a later read sees the write, and an earlier read does not. A scan and a delete by
+//! prefix touch all keys.
 //! Nothing is promised about a request without a known outcome. A retried write is only promised to
 //! take effect once.
 
@@ -27,16 +28,21 @@ pub(super) struct ConnectionOrder {
 #[derive(Clone, Debug)]
 struct Effect {
     slot: u64,
-    /// The key; empty for a scan.
-    key: String,
+    /// The keys, each with whether it is written; `None` for all keys.
+    keys: Option<Vec<(String, bool)>>,
     is_write: bool,
     at: LogIndex,
 }
 
 impl Effect {
     fn excludes(&self, other: &Self) -> bool {
-        let is_same_key = self.key == other.key || self.key.is_empty() || other.key.is_empty();
-        is_same_key && (self.is_write || other.is_write)
+        let (Some(keys), Some(others)) = (&self.keys, &other.keys) else {
+            return self.is_write || other.is_write;
+        };
+        let excludes = |(key, writes): &(String, bool)| {
+            others.iter().any(|(other, other_writes)| key == other && (*writes || *other_writes))
+        };
+        keys.iter().any(excludes)
     }
 
     /// Returns whether this took effect before `later`, which was sent after it.
@@ -53,13 +59,16 @@ impl ConnectionOrder {
                 return Ok(());
             }
             Returned::Applied { index, .. } => model.effect_of(*index),
-            Returned::Value { index, .. } | Returned::Page { index, .. } => *index,
+            Returned::Value { index, .. }
+            | Returned::Entry { index, .. }
+            | Returned::Page { index, .. }
+            | Returned::Count { index, .. } => *index,
         };
         if operation.may_have_happened {
             return Ok(());
         }
         let (slot, is_write) = (operation.ticket.slot, operation.payload.is_some());
-        let this = Effect { slot, key: operation.key.clone(), is_write, at };
+        let this = Effect { slot, keys: operation.keys.clone(), is_write, at };
         let others = self.connections.entry(operation.ticket.connection).or_default();
         for other in others.iter().filter(|other| other.excludes(&this)) {
             let (first, second) = if other.slot < this.slot { (other, &this) } else { (&this, other) };

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use coracle_core::Replica;
-use coracle_core::kv::Scan;
+use coracle_core::kv::{Scan, Value};
 use coracle_core::proxy::RequestError;
 use coracle_core::raft::{LogIndex, NodeId};
 
@@ -32,7 +32,7 @@ impl ExactlyOnce {
 
     pub(super) fn committed(&mut self, index: LogIndex, payload: &str) -> Verdict {
         // No client sends these payloads.
-        if payload == NOOP || payload.starts_with(CONFIG) {
+        if payload == NOOP || payload.starts_with(CONFIG) || payload.starts_with(LEVEL) {
             return Ok(());
         }
         self.close(payload, || format!("{payload} is committed at {index}, more often than it was asked for"))
@@ -41,7 +41,12 @@ impl ExactlyOnce {
     pub(super) fn returned(&mut self, operation: &Operation, returned: &Returned) -> Verdict {
         let nothing_happened = matches!(
             returned,
-            Returned::Failed(RequestError::NoLeader | RequestError::Busy | RequestError::ShuttingDown)
+            Returned::Failed(
+                RequestError::NoLeader
+                    | RequestError::Busy
+                    | RequestError::ShuttingDown
+                    | RequestError::NotYet
+            )
         );
         let Some(payload) = operation.payload.as_deref().filter(|_| nothing_happened) else { return Ok(()) };
         self.close(payload, || {
@@ -71,7 +76,8 @@ impl ExactlyOnce {
             return Ok(());
         }
         for (index, key) in model.keys_between(looked_at, applied) {
-            let (held, expected) = (replica.store().value(key), model.value_at(key, applied));
+            let held = (replica.store().value(key).map(Value::as_json), replica.store().meta(key));
+            let expected = (model.value_at(key, applied), model.meta_at(key, applied));
             require(held == expected, "exactly_once", || {
                 format!(
                     "node {id} has applied {applied}, {key} of {index} holds {held:?}, replay says {expected:?}"
@@ -84,10 +90,14 @@ impl ExactlyOnce {
     pub(super) fn check_at_rest(replica: &Replica, model: &Model) -> Verdict {
         let applied = replica.status().last_applied;
         let everything =
-            Scan { prefix: String::new(), after: None, items_max: usize::MAX, bytes_max: usize::MAX };
+            Scan { wants_meta: true, items_max: usize::MAX, bytes_max: usize::MAX, ..Scan::default() };
         let held = replica.store().scan(&everything).items;
-        let held = held.iter().map(|(key, value)| (key.as_str(), value));
-        require(held.eq(model.map_at(applied)), "exactly_once", || {
+        let held =
+            held.iter().map(|item| (item.key.as_str(), item.value.as_ref().map(Value::as_json), item.meta));
+        let expected = model
+            .map_at(applied)
+            .map(|(key, value)| (key, Some(value), model.meta_at(key, applied).unwrap_or_default()));
+        require(held.eq(expected), "exactly_once", || {
             format!(
                 "node {} has applied {applied}, and its map is not what replay gives",
                 replica.node().id()
@@ -99,3 +109,4 @@ impl ExactlyOnce {
 /// Marks a payload that no client has sent.
 const NOOP: &str = "\"op\":\"NOOP\"";
 const CONFIG: &str = "\"op\":\"CONFIG\",";
+const LEVEL: &str = "\"op\":\"LEVEL\",";

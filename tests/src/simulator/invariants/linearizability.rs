@@ -10,46 +10,33 @@
 //! must not be below the highest one that their client has seen. A linearizable read must also
 //! reflect everything that any client had seen when it was sent.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use coracle_core::kv::{Outcome, Page, Scan, SessionLimits, Value};
+use coracle_core::kv::{
+    Item, KeyMeta, Outcome, Page, Revision, Scan, ScanContent, SessionLimits, TxnResult, Value,
+};
 use coracle_core::raft::LogIndex;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::session_table::{Judgement, SessionTable};
 use super::{CommittedEntry, Verdict, require};
+use crate::reference::{Content, EntryText, ReferenceMap, Touched};
 use crate::simulator::clients::{Operation, Returned};
 
 /// A replay of the committed log by an independent implementation of the rules: a model that called
 /// the store would share its bugs.
 #[derive(Debug, Default)]
 pub struct Model {
-    outcomes: BTreeMap<LogIndex, Outcome>,
-    /// The key of each entry.
-    keys: BTreeMap<LogIndex, String>,
+    map: ReferenceMap,
+    /// The entry that raised the level, from which revisions are counted.
+    raised_at: Option<LogIndex>,
+    outcomes: BTreeMap<LogIndex, (Outcome, KeyMeta)>,
+    /// The keys that each entry may have changed.
+    keys: BTreeMap<LogIndex, Vec<String>>,
     sessions: SessionTable,
     /// The first index of each entry that is a retry of an earlier write.
     done_before: BTreeMap<LogIndex, LogIndex>,
-    /// All values of each key, each with the index from which it is current.
-    history: BTreeMap<String, Vec<(LogIndex, Option<Value>)>>,
-}
-
-/// The members of an entry that concern the map.
-#[derive(Deserialize)]
-struct Members<'a> {
-    #[serde(borrow)]
-    op: Cow<'a, str>,
-    #[serde(borrow)]
-    key: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    value: Option<&'a RawValue>,
-    #[serde(borrow)]
-    expect: Option<&'a RawValue>,
-    #[serde(borrow)]
-    client: Option<Cow<'a, str>>,
-    seq: Option<u64>,
+    /// All contents of each key, each with the index from which it is current.
+    history: BTreeMap<String, Vec<(LogIndex, Option<Content>)>>,
 }
 
 impl Model {
@@ -59,56 +46,123 @@ impl Model {
     }
 
     /// Replays an entry.
-    pub(super) fn apply(&mut self, index: LogIndex, payload: &str) {
+    pub(super) fn apply(&mut self, index: LogIndex, payload: &str) -> Verdict {
         let object = ["{", payload, "}"].concat();
-        let members: Members<'_> =
-            serde_json::from_str(&object).expect("a payload is the members of an object");
-        let Some(key) = members.key.as_deref() else { return };
-        self.keys.insert(index, key.into());
-        let session = members.client.as_deref().zip(members.seq);
+        let entry = EntryText::parse(&object);
+        match &*entry.op {
+            "LEVEL" if self.raised_at.is_none() => {
+                self.raised_at = Some(index);
+                self.map.count_revisions_from(index.0);
+            }
+            "PUT" | "DELETE" | "CAS" | "INCR" | "DELETE_PREFIX" | "TXN" => {
+                let is_basic = matches!(&*entry.op, "PUT" | "DELETE" | "CAS") && entry.rev.is_none();
+                require(is_basic || self.raised_at.is_some(), "levels", || {
+                    format!("{payload} is committed at {index}, before the level was raised")
+                })?;
+                self.apply_write(index, &entry);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn apply_write(&mut self, index: LogIndex, entry: &EntryText<'_>) {
+        let touched = match entry.touches() {
+            Touched::Keys(keys) => keys,
+            Touched::Prefix(prefix) => self.map.with_prefix(&prefix).map(|(key, _)| key.clone()).collect(),
+        };
+        self.keys.insert(index, touched.clone());
+        let session = entry.client.as_deref().zip(entry.seq);
         match session.map(|(client, seq)| self.sessions.judge(client, seq)) {
             None | Some(Judgement::New) => {}
             Some(Judgement::DoneAt(first)) => {
-                self.outcomes.insert(index, self.outcomes[&first].clone());
+                let (outcome, meta) = self.outcomes[&first].clone();
+                self.outcomes.insert(index, (outcome.clone(), self.meta_of_retry(&outcome, meta)));
                 self.done_before.insert(index, first);
                 return;
             }
             Some(Judgement::Expired) => {
-                self.outcomes.insert(index, Outcome::SessionExpired);
+                self.outcomes.insert(index, (Outcome::SessionExpired, KeyMeta::default()));
                 return;
             }
         }
-        let value_of = |member: Option<&RawValue>| {
-            member.map(|json| Value::from_json(json.get()).expect("a value that a client has sent"))
-        };
-        let actual = self.value_at(key, index).cloned();
-        let (outcome, value) = match &*members.op {
-            "PUT" => (Outcome::Done, value_of(members.value)),
-            "DELETE" if actual.is_none() => (Outcome::NotFound, None),
-            "DELETE" => (Outcome::Done, None),
-            _ if actual == value_of(members.expect) => (Outcome::Done, value_of(members.value)),
-            _ => (Outcome::Mismatch { actual: actual.clone() }, actual),
-        };
-        if let Some((client, seq)) = session {
-            let value_bytes = match &outcome {
-                Outcome::Mismatch { actual: Some(actual) } => actual.as_json().len(),
-                _ => 0,
-            };
-            self.sessions.note(client, seq, index, value_bytes);
+        let before: Vec<_> = touched.iter().map(|key| self.map.content(key).cloned()).collect();
+        let outcome = self.map.execute(entry, Some(index.0), None);
+        for (key, before) in touched.into_iter().zip(&before) {
+            let after = self.map.content(&key).cloned();
+            if after != *before {
+                self.history.entry(key).or_default().push((index, after));
+            }
         }
-        self.outcomes.insert(index, outcome);
-        self.history.entry(key.into()).or_default().push((index, value));
+        if let Some((client, seq)) = session {
+            self.sessions.note(client, seq, index, value_bytes(&outcome));
+        }
+        let meta = self.meta_after(index, entry, &outcome, before.first().cloned().flatten());
+        self.outcomes.insert(index, (outcome, meta));
     }
 
-    /// The value of `key` after everything up to `index` was applied.
-    pub(super) fn value_at(&self, key: &str, index: LogIndex) -> Option<&Value> {
+    /// The revisions that the answer to a write states. `before` is the content of its key before.
+    fn meta_after(
+        &self,
+        index: LogIndex,
+        entry: &EntryText<'_>,
+        outcome: &Outcome,
+        before: Option<Content>,
+    ) -> KeyMeta {
+        let of_key = || entry.key.as_deref().and_then(|key| self.map.content(key));
+        let rev = Revision(index.0);
+        match outcome {
+            _ if self.raised_at.is_none() => KeyMeta::default(),
+            Outcome::Txn(_) => KeyMeta { rev, created: Revision::NONE },
+            Outcome::Done if entry.op == "DELETE" => KeyMeta {
+                rev,
+                created: before.map_or(Revision::NONE, |content| self.counted(&content).created),
+            },
+            Outcome::Done | Outcome::Sum(_) | Outcome::Mismatch { .. } => {
+                of_key().map_or_else(KeyMeta::default, |content| self.counted(content))
+            }
+            _ => KeyMeta::default(),
+        }
+    }
+
+    /// The revisions that the answer to a retry states: those of the first attempt. If that was
+    /// before the level was raised, the entry that raised it stands for them.
+    fn meta_of_retry(&self, outcome: &Outcome, meta: KeyMeta) -> KeyMeta {
+        let has_key = matches!(outcome, Outcome::Done | Outcome::Mismatch { actual: Some(_) });
+        match self.raised_at {
+            Some(raised_at) if has_key && meta == KeyMeta::default() => {
+                KeyMeta { rev: Revision(raised_at.0), created: Revision(raised_at.0) }
+            }
+            _ => meta,
+        }
+    }
+
+    /// The revisions of a key, as they are counted once the level is raised.
+    fn counted(&self, content: &Content) -> KeyMeta {
+        let first = self.raised_at.map_or(0, |index| index.0);
+        let count = |revision: Option<u64>| Revision(revision.unwrap_or_default().max(first));
+        KeyMeta { rev: count(content.rev), created: count(content.created) }
+    }
+
+    fn content_at(&self, key: &str, index: LogIndex) -> Option<&Content> {
         let versions = self.history.get(key)?;
         let later = versions.partition_point(|(from, _)| *from <= index);
         versions[..later].last()?.1.as_ref()
     }
 
+    /// The value of `key` after everything up to `index` was applied, as JSON text.
+    pub(super) fn value_at(&self, key: &str, index: LogIndex) -> Option<&str> {
+        self.content_at(key, index).map(|content| content.value.as_str())
+    }
+
+    /// The revisions of `key` after everything up to `index` was applied, if they are known there.
+    pub(super) fn meta_at(&self, key: &str, index: LogIndex) -> Option<KeyMeta> {
+        let is_known = self.raised_at.is_some_and(|raised_at| raised_at <= index);
+        self.content_at(key, index).filter(|_| is_known).map(|content| self.counted(content))
+    }
+
     /// The whole map after everything up to `index` was applied.
-    pub(super) fn map_at(&self, index: LogIndex) -> impl Iterator<Item = (&str, &Value)> {
+    pub(super) fn map_at(&self, index: LogIndex) -> impl DoubleEndedIterator<Item = (&str, &str)> {
         self.history.keys().filter_map(move |key| Some((key.as_str(), self.value_at(key, index)?)))
     }
 
@@ -124,7 +178,7 @@ impl Model {
         self.done_before.contains_key(&index)
     }
 
-    /// The entries after `from` up to `to`, with their keys.
+    /// The entries after `from` up to `to`, each with one of its keys.
     pub(super) fn keys_between(
         &self,
         from: LogIndex,
@@ -134,7 +188,7 @@ impl Model {
         self.keys
             .range(after..=to.max(after))
             .filter(move |(index, _)| **index <= to)
-            .map(|(index, key)| (*index, key.as_str()))
+            .flat_map(|(index, keys)| keys.iter().map(|key| (*index, key.as_str())))
     }
 
     pub(super) fn check(
@@ -144,12 +198,11 @@ impl Model {
         committed: &[CommittedEntry],
     ) -> Verdict {
         match returned {
-            Returned::Applied { index, outcome } => {
-                require(self.outcomes.get(index) == Some(outcome), "linearizability", || {
-                    format!(
-                        "{operation:?} was answered {outcome:?}, replay says {:?}",
-                        self.outcomes.get(index)
-                    )
+            Returned::Applied { index, outcome, meta } => {
+                let expected = self.outcomes.get(index);
+                let is_right = expected.is_some_and(|expected| (&expected.0, &expected.1) == (outcome, meta));
+                require(is_right, "linearizability", || {
+                    format!("{operation:?} was answered {outcome:?} {meta:?}, replay says {expected:?}")
                 })?;
                 let effect = self.effect_of(*index);
                 require(effect > operation.acknowledged_before, "linearizability", || {
@@ -161,8 +214,17 @@ impl Model {
             Returned::Value { index, value } => {
                 self.check_read(operation, *index, committed)?;
                 let expected = self.value_at(&operation.key, *index);
-                require(value.as_ref() == expected, "linearizability", || {
+                require(value.as_ref().map(Value::as_json) == expected, "linearizability", || {
                     format!("{operation:?} at {index} found {value:?}, the log says {expected:?}")
+                })
+            }
+            Returned::Entry { index, entry } => {
+                self.check_read(operation, *index, committed)?;
+                let expected =
+                    self.value_at(&operation.key, *index).zip(self.meta_at(&operation.key, *index));
+                let found = entry.as_ref().map(|(value, meta)| (value.as_json(), *meta));
+                require(found == expected, "linearizability", || {
+                    format!("{operation:?} at {index} found {found:?}, the log says {expected:?}")
                 })
             }
             Returned::Page { index, page } => {
@@ -173,19 +235,45 @@ impl Model {
                     format!("{operation:?} at {index} found {page:?}, the log says {held:?}")
                 })
             }
+            Returned::Count { index, keys } => {
+                self.check_read(operation, *index, committed)?;
+                let expected = operation.scan.as_ref().map(|scan| self.in_range(scan, *index).len() as u64);
+                require(Some(*keys) == expected, "linearizability", || {
+                    format!("{operation:?} at {index} counted {keys}, the log says {expected:?}")
+                })
+            }
             Returned::Failed(_) => Ok(()),
         }
+    }
+
+    /// The keys and values in the range of `scan`, in its order, after everything up to `index` was
+    /// applied.
+    fn in_range(&self, scan: &Scan, index: LogIndex) -> Vec<(&str, &str)> {
+        let is_past = |key: &str, after: &str| if scan.is_reverse { key < after } else { key > after };
+        let is_wanted = |key: &str| {
+            key.starts_with(&scan.prefix)
+                && scan.after.as_deref().is_none_or(|after| is_past(key, after))
+                && scan.end.as_deref().is_none_or(|end| key < end)
+        };
+        let mut pairs: Vec<_> = self.map_at(index).filter(|(key, _)| is_wanted(key)).collect();
+        if scan.is_reverse {
+            pairs.reverse();
+        }
+        pairs
     }
 
     /// Returns whether this is the page for `scan` after everything up to `index` was applied. Only
     /// the limit of items is considered, because a run has too few keys for the limit of bytes.
     fn is_page(&self, scan: &Scan, index: LogIndex, page: &Page) -> bool {
-        let is_wanted = |key: &str| {
-            key.starts_with(&scan.prefix) && scan.after.as_deref().is_none_or(|after| key > after)
+        let pairs = self.in_range(scan, index);
+        let is_item = |(item, (key, value)): (&Item, &(&str, &str))| {
+            let value = Some(*value).filter(|_| scan.content == ScanContent::Values);
+            let meta = self.meta_at(key, index).filter(|_| scan.wants_meta).unwrap_or_default();
+            (item.key.as_str(), item.value.as_ref().map(Value::as_json), item.meta) == (*key, value, meta)
         };
-        let mut expected = self.map_at(index).filter(|(key, _)| is_wanted(key));
-        let found = page.items.iter().map(|(key, value)| (key.as_str(), value));
-        expected.by_ref().take(scan.items_max).eq(found) && expected.next().is_some() == page.more
+        page.items.len() == pairs.len().min(scan.items_max)
+            && page.items.iter().zip(&pairs).all(is_item)
+            && page.more == (pairs.len() > page.items.len())
     }
 
     fn check_read(&self, operation: &Operation, index: LogIndex, committed: &[CommittedEntry]) -> Verdict {
@@ -199,5 +287,18 @@ impl Model {
         require(index >= operation.seen_before, "linearizability", || {
             format!("{operation:?} at {index}: its client has seen {} before", operation.seen_before)
         })
+    }
+}
+
+/// The bytes of values in an outcome, as the limits of the session table count them.
+fn value_bytes(outcome: &Outcome) -> usize {
+    let of_result = |result: &TxnResult| match result {
+        TxnResult::Found(Some(value)) => 32 + value.as_json().len(),
+        _ => 32,
+    };
+    match outcome {
+        Outcome::Mismatch { actual: Some(actual) } => actual.as_json().len(),
+        Outcome::Txn(txn) => txn.results.iter().map(of_result).sum(),
+        _ => 0,
     }
 }

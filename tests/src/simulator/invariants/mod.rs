@@ -107,7 +107,7 @@ impl Invariants {
 
     /// Notes that a client is about to send a request, for the first time or as a retry.
     pub fn before_ask(&mut self, request: &Request) {
-        if let Request::Write { command, session } = request {
+        if let Request::Write { command, session, .. } = request {
             let mut payload = String::new();
             command.write_payload(session.as_ref(), &mut payload);
             self.exactly_once.asked(&payload);
@@ -197,7 +197,7 @@ impl Invariants {
             format!("a read at {index}, beyond what is committed")
         })?;
         let expected = self.model.value_at(key, index);
-        require(value == expected, "linearizability", || {
+        require(value.map(Value::as_json) == expected, "linearizability", || {
             format!("{key:?} at {index} was {value:?}, the log says {expected:?}")
         })
     }
@@ -215,7 +215,7 @@ impl Invariants {
                 self.committed.push(CommittedEntry { point: entry.point, payload: entry.payload.into() });
                 self.membership.committed(entry.point.index, entry.payload)?;
                 self.exactly_once.committed(entry.point.index, entry.payload)?;
-                self.model.apply(entry.point.index, entry.payload);
+                self.model.apply(entry.point.index, entry.payload)?;
             }
         }
         require(self.committed.len() as u64 == commit_index.0, "commit_quorum", || {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle_core::kv::{LoggedWrite, SessionLimits, State};
+use coracle_core::kv::{LoggedWrite, Revision, SessionLimits, State};
 use coracle_core::raft::LogIndex;
 
 use super::CommittedEntry;
@@ -47,7 +47,7 @@ impl Replay {
         let place = |index: LogIndex| usize::try_from(index.0).expect("a simulated log is short");
         for entry in &committed[place(self.index)..place(index)] {
             if let Some(write) = LoggedWrite::read(&entry.payload) {
-                self.state.apply(&write.into());
+                self.state.apply(&write.into(), Revision(entry.point.index.0));
             }
             self.index = entry.point.index;
             if self.index.0.is_multiple_of(KEPT_EVERY) {

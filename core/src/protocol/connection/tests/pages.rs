@@ -6,7 +6,8 @@ use super::*;
 fn page(keys: usize) -> Reply {
     let item = |number: usize| {
         let text = format!("key {number}");
-        (Key::new(&text).unwrap(), Value::from_text(&text).unwrap())
+        let value = Value::from_text(&text).ok();
+        Item { key: Key::new(&text).unwrap(), value, meta: KeyMeta::default() }
     };
     let page = Page { items: (0..keys).map(item).collect(), more: false };
     Ok(Answered::ByNode(Answer::Read { index: LogIndex(1), found: Found::Page(page) }))
