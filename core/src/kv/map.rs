@@ -17,7 +17,7 @@ use super::table::{Held, Table};
 use super::text::{Key, Value};
 use crate::mutant::{self, Mutant};
 
-/// The number of hash tables. A full table moves all its entries to one twice as large at once;
+/// The number of hash tables. A full table moves all its entries to a larger one at once;
 /// with this number of tables, that takes a fraction of a millisecond even for a million keys.
 const SHARDS: usize = 256;
 
@@ -77,6 +77,7 @@ impl Map {
     }
 
     /// Sets a key to a value by the entry at `rev`, and returns the key's revisions.
+    #[inline]
     pub(super) fn set(&mut self, key: &Key, value: &Value, rev: Revision) -> KeyMeta {
         self.text_bytes += value.as_json().len();
         let table = &mut self.shards[shard(key)];

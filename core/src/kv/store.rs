@@ -135,6 +135,7 @@ impl Store {
     }
 
     /// Saves the key for the frozen view before it changes.
+    #[inline]
     fn preserve(&mut self, key: &Key) {
         if let Some(frozen) = &mut self.frozen {
             frozen.preserve(key, &self.values);

@@ -25,7 +25,8 @@ pub(super) struct Held {
 /// The hash table.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
-    /// The slots: a power of two, or none. At least one of them is empty.
+    /// The slots: none, a power of two, or one and a half times that. At least one of them is
+    /// empty.
     slots: Vec<Option<(Key, Held)>>,
     len: usize,
     seed: u64,
@@ -46,6 +47,7 @@ impl Table {
         self.slots.get(self.find(key)?)?.as_ref()
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Held> {
         let at = self.find(key)?;
         self.slots[at].as_mut().map(|(_, held)| held)
@@ -84,6 +86,7 @@ impl Table {
 
     /// Returns the slot of the key, or the empty slot where it would be; `None` when there are no
     /// slots.
+    #[inline]
     fn find(&self, key: &Key) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
@@ -99,26 +102,35 @@ impl Table {
 
     /// The home slot of a key: the upper bits of a product that depend on all bits of hash and
     /// seed.
+    #[inline]
     fn home(&self, key: &Key) -> usize {
         /// Odd, with about as many ones as zeros: the digits of the golden ratio.
         const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
         let mixed = (key.hash() ^ self.seed).wrapping_mul(FACTOR);
         let mixed = (mixed ^ (mixed >> 32) ^ self.seed.rotate_left(32)).wrapping_mul(FACTOR);
-        let upper = usize::try_from(mixed >> 32).expect("32 bits fit");
-        upper & (self.slots.len() - 1)
+        // Maps 32 bits to the slots without a division, for any number of slots.
+        let scaled = (mixed >> 32) * self.slots.len() as u64;
+        usize::try_from(scaled >> 32).expect("32 bits fit")
     }
 
     fn after(&self, at: usize) -> usize {
-        (at + 1) & (self.slots.len() - 1)
+        if at + 1 == self.slots.len() { 0 } else { at + 1 }
     }
 
     /// The number of steps from one slot to another.
     fn distance(&self, from: usize, to: usize) -> usize {
-        to.wrapping_sub(from) & (self.slots.len() - 1)
+        if from <= to { to - from } else { to + self.slots.len() - from }
     }
 
+    /// Makes room by half as many slots again, or a third, in turns. Doubling would leave more than
+    /// half of the slots empty for most of the time, and their memory decides how many look-ups
+    /// miss the caches.
     fn grow(&mut self) {
-        let len = SLOTS_MIN.max(2 * self.slots.len());
+        let len = match self.slots.len() {
+            0 => SLOTS_MIN,
+            len if len.is_power_of_two() => len / 2 * 3,
+            len => len / 3 * 4,
+        };
         let full = std::mem::take(&mut self.slots);
         self.slots.resize(len, None);
         for (key, held) in full.into_iter().flatten() {
@@ -186,7 +198,7 @@ mod tests {
             table.insert(&key(number), held(number));
             assert!(4 * table.len <= FILLED_OF_FOUR * table.slots.len());
         }
-        assert_eq!(table.slots.len(), 2048);
+        assert_eq!(table.slots.len(), 1536);
     }
 
     #[test]

@@ -43,6 +43,7 @@ pub struct Entry<'a> {
 impl EntryKind {
     /// The kind of an entry with this payload.
     #[must_use]
+    #[inline]
     pub fn of(payload: &str) -> Self {
         if payload == NOOP_PAYLOAD {
             Self::Noop
@@ -57,6 +58,7 @@ impl EntryKind {
 impl Entry<'_> {
     /// The kind of the entry.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> EntryKind {
         EntryKind::of(self.payload)
     }

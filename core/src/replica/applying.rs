@@ -31,7 +31,9 @@ impl Replica {
                 );
                 self.last_applied = entry.point.index;
                 work += applied.as_ref().map_or(0, |applied| applied.outcome.work());
-                resolve(&mut self.waiting, entry.point.index, entry.point.term, applied, outputs);
+                if self.waiting.front().is_some_and(|request| request.index <= self.last_applied) {
+                    resolve(&mut self.waiting, entry.point.index, entry.point.term, applied, outputs);
+                }
                 if work >= APPLY_KEYS_MAX {
                     break;
                 }
@@ -53,17 +55,15 @@ pub(super) fn resolve(
     waiting: &mut VecDeque<Waiting>,
     index: LogIndex,
     term: Term,
-    applied: Option<Applied>,
+    mut applied: Option<Applied>,
     outputs: &mut Vec<Output>,
 ) {
     while let Some(done) = waiting.pop_front_if(|request| request.index <= index) {
         let is_its_own =
             (done.index, done.term) == (index, term) || mutant::is_active(Mutant::AnsweredByIndex);
-        let answer = match &applied {
-            Some(Applied { outcome, meta }) if is_its_own => {
-                Answer::Applied { index, outcome: outcome.clone(), meta: *meta }
-            }
-            _ => Answer::Refused(RequestRefusal::Superseded),
+        let answer = match applied.take_if(|_| is_its_own) {
+            Some(Applied { outcome, meta }) => Answer::Applied { index, outcome, meta },
+            None => Answer::Refused(RequestRefusal::Superseded),
         };
         outputs.push(Output::Answer(done.request, answer));
     }
