@@ -389,12 +389,25 @@ fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
 
 /// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at
 /// once. Both happen in the signal handler, so neither depends on a thread or on I/O.
+///
+/// Two threads may handle two signals at the same time. So a handler first notes its own signal and
+/// then looks for others: at least one of the two finds the other.
 fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
     let should_end = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // In this order, so that the first signal finds the flag unset.
-        flag::register_conditional_shutdown(signal, Exit::Interrupted as i32, Arc::clone(&should_end))?;
-        flag::register(signal, Arc::clone(&should_end))?;
+    let seen = [SIGINT, SIGTERM, SIGHUP].map(|signal| (signal, Arc::new(AtomicBool::new(false))));
+    for (signal, is_seen) in &seen {
+        let end_if = |condition: &Arc<AtomicBool>| {
+            flag::register_conditional_shutdown(*signal, Exit::Interrupted as i32, Arc::clone(condition))
+        };
+        // In this order, so that the first signal does not find itself.
+        end_if(is_seen)?;
+        flag::register(*signal, Arc::clone(is_seen))?;
+        flag::register(*signal, Arc::clone(&should_end))?;
+        for (other, is_other_seen) in &seen {
+            if other != signal {
+                end_if(is_other_seen)?;
+            }
+        }
     }
     Ok(should_end)
 }
