@@ -18,7 +18,7 @@ use std::fmt;
 
 use super::command::{Command, LoggedWrite, Operation, Write};
 use super::level::Level;
-use super::payload::take_string;
+use super::payload::{read_number, take_string};
 use super::revision::{KeyMeta, Revision};
 use super::session::Session;
 use super::session_table::{SessionLimits, SessionLineError, SessionTable};
@@ -155,8 +155,7 @@ fn read_meta(text: &str, first: Revision) -> Result<(KeyMeta, &str), TextError> 
 fn take_revision(text: &str) -> Option<(Revision, &str)> {
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at(end);
-    let is_canonical = digits == "0" || !digits.starts_with('0');
-    Some((Revision(digits.parse().ok().filter(|_| is_canonical)?), rest))
+    Some((Revision(read_number(digits)?), rest))
 }
 
 /// An accepted line of a state.

@@ -58,4 +58,4 @@ pub use txn::{
     TxnError, TxnFault, TxnOperation,
 };
 
-pub(crate) use text::{may_need_escape, push_json_string};
+pub(crate) use text::{given, may_need_escape, push, push_json_string};

@@ -10,14 +10,13 @@
 //! | a transaction | `{"succeeded":true,"results":["done",{"sum":5},{"found":VALUE}],"meta":[REV,0]}` |
 //! | no effect | `"not_a_number"`, `"out_of_range"`, `"too_large"` |
 
-use std::fmt::Write;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::revision::{KeyMeta, Revision};
-use super::text::Value;
+use super::text::{Value, given, push};
 
 /// The outcome of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,18 +261,9 @@ impl OutcomeText<'_> {
     }
 }
 
-/// Deserializes a member that is present, so that an explicit `null` differs from an absent member.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 #[expect(clippy::option_option, reason = "the outer one says whether it could be read")]
 fn value_or_null(json: &RawValue) -> Option<Option<Value>> {
     if json.get() == "null" { Some(None) } else { Value::new(json).ok().map(Some) }
-}
-
-fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
-    line.write_fmt(text).expect("a String takes any text");
 }
 
 #[cfg(test)]

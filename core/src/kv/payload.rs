@@ -15,7 +15,6 @@
 //! `"op":"PUT","client":"c","seq":7,"key":"snack","value":"chips"`.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -24,7 +23,7 @@ use super::command::{Command, DELETE_PREFIX_KEYS_MAX, LoggedWrite, Operation};
 use super::level::Level;
 use super::revision::Revision;
 use super::session::{LoggedSession, Session};
-use super::text::{KEY_BYTES_MAX, Key, Value, push_json_string};
+use super::text::{KEY_BYTES_MAX, Key, Value, push, push_json_string};
 use super::txn::Txn;
 
 impl Command {
@@ -77,10 +76,6 @@ impl Command {
 fn push_value(line: &mut String, value: &Value) {
     line.push_str(",\"value\":");
     line.push_str(value.as_json());
-}
-
-fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
-    line.write_fmt(text).expect("a String takes any text");
 }
 
 impl<'a> LoggedWrite<'a> {
@@ -183,7 +178,7 @@ fn take_session(text: &str) -> Option<(Option<LoggedSession<'_>>, &str)> {
 }
 
 /// Parses a number in canonical form: only digits, and no leading zero.
-fn read_number(digits: &str) -> Option<u64> {
+pub(super) fn read_number(digits: &str) -> Option<u64> {
     let is_canonical =
         digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if is_canonical { digits.parse().ok() } else { None }

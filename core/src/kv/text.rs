@@ -11,6 +11,7 @@ use std::fmt::{self, Write};
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// The longest key, in bytes of UTF-8.
@@ -252,6 +253,16 @@ pub(crate) fn push_json_string(json: &mut String, text: &str) {
         json.push_str(text);
         json.push('"');
     }
+}
+
+/// Appends formatted text.
+pub(crate) fn push(line: &mut String, text: fmt::Arguments<'_>) {
+    line.write_fmt(text).expect("a String takes any text");
+}
+
+/// Deserializes a member that is present, so that an explicit `null` differs from an absent member.
+pub(crate) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Compacts well-formed JSON: no white space outside of strings, and strings in their shortest

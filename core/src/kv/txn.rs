@@ -12,13 +12,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt::{self, Write};
+use std::fmt;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::revision::Revision;
-use super::text::{Key, KeyError, Value, ValueError, push_json_string};
+use super::text::{Key, KeyError, Value, ValueError, given, push, push_json_string};
 
 /// The most operations of a transaction, in both branches together.
 pub const TXN_OPERATIONS_MAX: usize = 128;
@@ -194,7 +194,7 @@ impl TxnOperation {
                 line.push_str(",\"value\":");
                 line.push_str(value.as_json());
             }
-            Self::Incr { by, .. } => write!(line, ",\"by\":{by}").expect("a String takes any text"),
+            Self::Incr { by, .. } => push(line, format_args!(",\"by\":{by}")),
             Self::Delete { .. } | Self::Get { .. } => {}
         }
         line.push('}');
@@ -206,7 +206,7 @@ impl Condition {
         line.push_str("{\"key\":");
         push_json_string(line, self.key.as_str());
         match &self.expected {
-            Expected::Revision(rev) => write!(line, ",\"rev\":{rev}").expect("a String takes any text"),
+            Expected::Revision(rev) => push(line, format_args!(",\"rev\":{rev}")),
             Expected::Value(value) => {
                 line.push_str(",\"value\":");
                 line.push_str(value.as_json());
@@ -240,11 +240,6 @@ struct OperationText<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
     value: Option<&'a RawValue>,
     by: Option<i64>,
-}
-
-/// Deserializes a member that is present, so that an explicit `null` differs from an absent member.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl ConditionText<'_> {

@@ -14,11 +14,10 @@
 //! The lines of the content are JSON, so a reply contains them unchanged, and nothing is escaped
 //! twice. Each followed by a line break, they are the content from byte `offset` up to byte `next`.
 
-use std::fmt::Write;
-
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::kv::push;
 use crate::raft::{Checksum, LogIndex, LogPoint, SnapshotPart, Term};
 use crate::replica::BackupPiece;
 
@@ -78,10 +77,6 @@ pub(super) fn push_part(line: &mut String, part: &SnapshotPart) {
 
 pub(super) fn push_pending(line: &mut String, covering: LogIndex) {
     push(line, format_args!("{{\"covering\":{covering},\"more\":true,\"status\":\"ok\""));
-}
-
-fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
-    line.write_fmt(text).expect("a String takes any text");
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::backup::piece;
-use super::request::{BadRequest, Question, Shape, given, refuse, refuse_value};
+use super::request::{BadRequest, Question, Shape, refuse, refuse_value};
 use crate::kv::{
     ClientName, Command, DELETE_PREFIX_KEYS_MAX, KEY_BYTES_MAX, Key, Query, Revision, Scan, ScanContent,
-    Session, SessionError, Txn, Value,
+    Session, SessionError, Txn, Value, given,
 };
 use crate::raft::{LogIndex, NodeId, is_address};
 use crate::replica::{MemberChange, MemberOrder};

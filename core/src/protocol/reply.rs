@@ -1,12 +1,10 @@
 //! The encoding of replies: the lines that the server sends to clients.
 
-use std::fmt::Write;
-
 use super::backup::{push_part, push_pending};
 use super::request::{BadRequest, Shape};
 use crate::kv::{
     Found, Item, Key, KeyMeta, Outcome, Page, Revision, Txn, TxnOperation, TxnOutcome, TxnResult, Value,
-    push_json_string,
+    push, push_json_string,
 };
 use crate::memory::{Holder, MemoryReport, MemoryUse};
 use crate::proxy::{Answered, ClusterReport, NodeReport, Reply, RequestError};
@@ -168,6 +166,7 @@ fn push_outcome(line: &mut String, shape: &Shape, wants_meta: bool, outcome: &Ou
         }
     }
 }
+
 fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
     line.push_str("{\"key\":");
     push_json_string(line, key.as_str());
@@ -402,10 +401,6 @@ fn close(line: &mut String, id: Option<&str>) {
         line.push_str(id);
     }
     line.push_str("}\n");
-}
-
-fn push(line: &mut String, text: std::fmt::Arguments<'_>) {
-    line.write_fmt(text).expect("a String takes any text");
 }
 
 fn code_of(failure: RequestError) -> &'static str {

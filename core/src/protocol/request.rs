@@ -20,12 +20,12 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::members::Members;
 use super::plain::plain;
-use crate::kv::{Command, Key, Query, Session, Txn, Value, ValueError};
+use crate::kv::{Command, Key, Query, Session, Txn, Value, ValueError, given};
 use crate::raft::NodeId;
 use crate::replica::{BackupPiece, MemberOrder};
 
@@ -121,11 +121,6 @@ struct Repeated<'a> {
 
 /// The longest message about an invalid request, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
-
-/// Deserializes a member that is present, so that an explicit `null` differs from an absent member.
-pub(super) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
 
 /// Parses a line.
 pub(super) fn parse(line: &[u8]) -> Result<Call, Box<BadRequest>> {

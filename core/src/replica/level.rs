@@ -30,8 +30,8 @@ pub(super) struct Levels {
     others: BTreeMap<NodeId, (Incarnation, Level)>,
     /// The state of the log when this node began to lead.
     at_election: Option<AtElection>,
-    /// The term in which this leader has proposed to raise the level.
-    raised_in: Option<Term>,
+    /// The term in which this leader has proposed to raise the level, and the new level.
+    raised: Option<(Term, Level)>,
     /// The term in which this leader has tried to, even if the log was full.
     tried_in: Option<Term>,
 }
@@ -49,7 +49,7 @@ struct AtElection {
 
 impl Levels {
     pub(super) fn new(own: Level) -> Self {
-        Self { own, others: BTreeMap::new(), at_election: None, raised_in: None, tried_in: None }
+        Self { own, others: BTreeMap::new(), at_election: None, raised: None, tried_in: None }
     }
 }
 
@@ -63,9 +63,7 @@ impl Replica {
     /// The lowest level that a node must support to be admitted by this node.
     pub(super) fn admitted_level(&self) -> Level {
         let in_log = self.at_election().map_or(Level::FIRST, |at| at.level);
-        let raised =
-            if self.has_raised_level() { Level(self.level().0 + 1).min(Level::MAX) } else { Level::FIRST };
-        self.level().max(in_log).max(raised)
+        self.level().max(in_log).max(self.raised_level().unwrap_or_default())
     }
 
     /// The state of the log at the election of this leader, if this node leads.
@@ -74,9 +72,11 @@ impl Replica {
         self.levels.at_election.filter(is_current).filter(|_| self.node.role() == Role::Leader)
     }
 
-    /// Returns whether this leader has proposed to raise the level.
-    fn has_raised_level(&self) -> bool {
-        self.node.role() == Role::Leader && self.levels.raised_in == Some(self.node.current_term())
+    /// The level that this leader has proposed, if that entry is not applied yet.
+    fn raised_level(&self) -> Option<Level> {
+        let (term, level) = self.levels.raised?;
+        let is_of_leader = self.node.role() == Role::Leader && term == self.node.current_term();
+        (is_of_leader && level > self.level()).then_some(level)
     }
 
     /// Finds out, once per term of this leader, whether an entry that is not applied yet raises the
@@ -123,7 +123,7 @@ impl Replica {
     fn can_raise_level(&self) -> bool {
         self.level() < self.levels.own
             && self.leader_knows_level()
-            && !self.has_raised_level()
+            && self.raised_level().is_none()
             && self.all_support(Level(self.level().0 + 1))
     }
 
@@ -158,10 +158,11 @@ impl Replica {
         }
         let term = self.node.current_term();
         self.levels.tried_in = Some(term);
-        let raise = Command::RaiseLevel(Level(self.level().0 + 1));
+        let level = Level(self.level().0 + 1);
+        let raise = Command::RaiseLevel(level);
         // If the log is full or leadership is being transferred, a later step tries again.
         if self.node.propose(|line| raise.write_payload(None, line)).is_ok() {
-            self.levels.raised_in = Some(term);
+            self.levels.raised = Some((term, level));
         }
     }
 
@@ -174,7 +175,8 @@ impl Replica {
             return Err(self.not_leader());
         }
         // The level may have been raised by an entry that is not applied yet.
-        let may_be_raised = self.has_raised_level() || self.can_raise_level() || !self.leader_knows_level();
+        let may_be_raised =
+            self.raised_level().is_some() || self.can_raise_level() || !self.leader_knows_level();
         Err(if may_be_raised { RequestRefusal::CatchingUp } else { RequestRefusal::NotYet })
     }
 }

@@ -11,7 +11,7 @@
 //! is built from the lines is equal to the original in every field.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use super::{Client, SessionTable, bytes_of_client, bytes_of_outcome};
 use crate::kv::outcome::Applied;
 use crate::kv::session::{ClientName, LoggedSession};
-use crate::kv::text::push_json_string;
+use crate::kv::text::{push, push_json_string};
 
 /// The most fingerprints in a line: about 20 KB. Arbitrary.
 const FINGERPRINTS_PER_LINE: usize = 1000;
@@ -194,8 +194,4 @@ fn push_hex(line: &mut String, number: u64) {
         let digit = char::from_digit((number >> shift & 0xf) as u32, 16);
         line.push(digit.expect("four bits are a digit"));
     }
-}
-
-fn push(line: &mut String, text: fmt::Arguments<'_>) {
-    line.write_fmt(text).expect("a String takes any text");
 }
