@@ -303,6 +303,28 @@ mutants! {
     ScanEndIncluded = "scan-end-included",
     /// A transaction executes the other branch.
     ElseForThen = "else-for-then",
+    /// A key expires although a write of the log has set it again before the tick.
+    TickBeatsPut = "tick-beats-put",
+    /// A put leaves the time to live that the key had.
+    PutKeepsExpiry = "put-keeps-expiry",
+    /// A touch does not change the time to live of a key that expires already.
+    TouchChangesNothing = "touch-changes-nothing",
+    /// A snapshot does not say which keys expire.
+    ExpiryNotSaved = "expiry-not-saved",
+    /// A snapshot does not say the log time.
+    LogTimeNotSaved = "log-time-not-saved",
+    /// Each node decides by its own clock which keys a tick removes.
+    ExpiryJudgedWhenApplied = "expiry-judged-when-applied",
+    /// The time since another tick counts as the time since the last one.
+    ElapsedOfAnyTick = "elapsed-of-any-tick",
+    /// A key that was not dated before a restart expires at once.
+    RestoredKeyIsDue = "restored-key-is-due",
+    /// A tick dates keys whose writes its leader has not applied.
+    DatedBeforeCommit = "dated-before-commit",
+    /// A node that restarts does not learn how much time has passed since the last tick.
+    ElapsedNotLearnt = "elapsed-not-learnt",
+    /// A leader proposes no further tick after its first one was lost.
+    TickNotRetried = "tick-not-retried",
     /// A transaction is executed although one of its increments fails.
     TxnUnchecked = "txn-unchecked",
     /// A leader raises the level although a member does not support it.

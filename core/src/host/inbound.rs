@@ -203,7 +203,12 @@ mod tests {
     }
 
     fn message(from: u64, to: u64) -> Message {
-        let heartbeat = Heartbeat { leader_commit: LogIndex(1), commit_checksum: None, round: ReadRound(1) };
+        let heartbeat = Heartbeat {
+            leader_commit: LogIndex(1),
+            commit_checksum: None,
+            round: ReadRound(1),
+            elapsed: None,
+        };
         let (from, to) = (NodeId(from), NodeId(to));
         Message { from, incarnation: None, to, term: Term(3), body: Body::Heartbeat(heartbeat) }
     }

@@ -17,13 +17,15 @@
 use std::fmt;
 
 use super::command::{Command, LoggedWrite, Operation, Write};
+use super::expiry::Expiry;
 use super::level::Level;
+use super::map::Held;
 use super::payload::{read_number, take_string};
-use super::revision::{KeyMeta, Revision};
+use super::revision::{KeyMeta, Revision, Stamp};
 use super::session::Session;
 use super::session_table::{SessionLimits, SessionLineError, SessionTable};
-use super::table::Held;
 use super::text::{Key, KeyError, Value, ValueError, push_json_string};
+use super::ttl::{LogTime, Ttl};
 use crate::mutant::{self, Mutant};
 
 /// The reason why text is not in the form that this program writes.
@@ -59,11 +61,13 @@ impl std::error::Error for TextError {}
 pub enum StateLineError {
     /// The line is not a key with its content.
     Pair(TextError),
-    /// The line is out of order: the level comes first, sessions come before all keys, and keys
-    /// ascend, each once.
+    /// The line is out of order: the level comes first, then the last tick, sessions come before
+    /// all keys, and keys ascend, each once.
     Order,
     /// The line states a level that this version does not know.
     Level,
+    /// The line states a tick or a log time that no log can have.
+    Tick,
     /// The line is not a line of the session table, or does not fit the lines before it.
     Session(SessionLineError),
 }
@@ -73,11 +77,12 @@ impl fmt::Display for StateLineError {
         match self {
             Self::Pair(fault) => fault.fmt(f),
             Self::Order => f.write_str(
-                "it is out of order: the level comes first, then sessions, then keys, ascending and each once",
+                "it is out of order: level and tick come first, then sessions, then keys, ascending and each once",
             ),
             Self::Level => {
                 f.write_str("this version does not support its level; a later version may have written it")
             }
+            Self::Tick => f.write_str("it states an impossible tick"),
             Self::Session(error) => error.fmt(f),
         }
     }
@@ -119,9 +124,8 @@ fn checked_value(json: &str) -> Result<Value, TextError> {
     if value.as_json() == json { Ok(value) } else { Err(TextError::Form) }
 }
 
-/// Parses a line of a state into a key and its content. `first` is the entry from which revisions
-/// are counted; [`Revision::NONE`]: the line has none.
-fn read_pair(line: &str, first: Revision) -> Result<(Key, Held), TextError> {
+/// Parses a line of a state into a key with its content and its time to live, if it has one.
+fn read_pair(line: &str, head: Head) -> Result<(Key, Held, Option<Expiry>), TextError> {
     let text = line.strip_prefix("{\"key\":").ok_or(TextError::Unknown)?;
     let (key, rest) = take_string(text).ok_or(TextError::Unknown)?;
     let key = Key::new(&key).map_err(TextError::Key)?;
@@ -130,13 +134,17 @@ fn read_pair(line: &str, first: Revision) -> Result<(Key, Held), TextError> {
     if text.strip_suffix(rest) != Some(written.as_str()) {
         return Err(TextError::Form);
     }
-    let (meta, rest) = match first {
-        Revision::NONE => (KeyMeta::default(), rest),
-        _ => read_meta(rest, first)?,
+    let (meta, expiry, rest) = match head.first {
+        Revision::NONE => (KeyMeta::default(), None, rest),
+        first => {
+            let (meta, rest) = read_meta(rest, first)?;
+            let (expiry, rest) = read_expiry(rest, head)?;
+            (meta, expiry, rest)
+        }
     };
     let json = rest.strip_prefix(",\"value\":").and_then(|rest| rest.strip_suffix('}'));
     let value = checked_value(json.ok_or(TextError::Unknown)?)?;
-    Ok((key, Held { value, meta }))
+    Ok((key, Held { value, stamp: Stamp::of(meta) }, expiry))
 }
 
 /// Parses the revisions of a key: none is older than `first`, or older than its creation.
@@ -144,11 +152,37 @@ fn read_meta(text: &str, first: Revision) -> Result<(KeyMeta, &str), TextError> 
     let members = || {
         let (rev, rest) = take_revision(text.strip_prefix(",\"rev\":")?)?;
         let (created, rest) = take_revision(rest.strip_prefix(",\"created\":")?)?;
-        Some((KeyMeta { rev, created }, rest))
+        Some((KeyMeta::of(rev, created), rest))
     };
     let (meta, rest) = members().ok_or(TextError::Unknown)?;
     let is_in_order = first <= meta.created && meta.created <= meta.rev && meta.rev <= Revision::MAX;
     if is_in_order { Ok((meta, rest)) } else { Err(TextError::Form) }
+}
+
+/// Parses the time to live of a key, if the text begins with one. A dated key expires at most its
+/// time to live after the last tick.
+fn read_expiry(text: &str, head: Head) -> Result<(Option<Expiry>, &str), TextError> {
+    let Some(text) = text.strip_prefix(",\"since\":") else { return Ok((None, text)) };
+    let members = || {
+        let (since, rest) = take_revision(text)?;
+        let (Revision(ms), rest) = take_revision(rest.strip_prefix(",\"ttl_ms\":")?)?;
+        let (until, rest) = match rest.strip_prefix(",\"until_us\":") {
+            None => (None, rest),
+            Some(text) => take_revision(text).map(|(Revision(until), rest)| (Some(LogTime(until)), rest))?,
+        };
+        Some((Expiry { since, ttl: Ttl::from_ms(ms)?, until }, rest))
+    };
+    let (expiry, rest) = members().ok_or(TextError::Unknown)?;
+    let (tick, time) = head.tick;
+    let latest = time.after(expiry.ttl.duration());
+    let is_possible = match expiry.until {
+        None => true,
+        Some(until) => {
+            expiry.since < tick && until <= latest && until >= LogTime(0).after(expiry.ttl.duration())
+        }
+    };
+    let is_in_order = head.first <= expiry.since && expiry.since <= Revision::MAX;
+    if is_possible && is_in_order { Ok((Some(expiry), rest)) } else { Err(TextError::Form) }
 }
 
 /// Splits a number in canonical form off the front of `text`.
@@ -158,33 +192,50 @@ fn take_revision(text: &str) -> Option<(Revision, &str)> {
     Some((Revision(read_number(digits)?), rest))
 }
 
+/// The first lines of a state, which decide how the others are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Head {
+    /// The entry that raised the level; [`Revision::NONE`]: none has.
+    pub(super) first: Revision,
+    /// The last tick, with its log time; [`Revision::NONE`]: there was none.
+    pub(super) tick: (Revision, LogTime),
+}
+
 /// An accepted line of a state.
 pub(super) enum StateLine {
     /// The level, with the entry that raised it.
     Level(Revision),
+    /// The last tick, with its log time.
+    Tick(Revision, LogTime),
     /// A line of the session table, which was added there.
     Session,
-    /// A key with its content.
-    Key(Key, Held),
+    /// A key with its content, and its time to live.
+    Key(Key, Held, Option<Expiry>),
 }
 
-/// Accepts the next line of a state, after `last_key`. `first` is the entry that raised the level,
-/// by the first line; a session is added to `sessions`.
+/// Accepts the next line of a state, after `last_key`. `head` is what the first lines have said; a
+/// session is added to `sessions`.
 pub(super) fn accept_line(
     line: &str,
-    first: Revision,
+    head: Head,
     sessions: &mut SessionTable,
     last_key: Option<&Key>,
 ) -> Result<StateLine, StateLineError> {
     if line.starts_with("{\"key\":") {
-        let (key, held) = read_pair(line, first).map_err(StateLineError::Pair)?;
+        let (key, held, expiry) = read_pair(line, head).map_err(StateLineError::Pair)?;
         let is_next = last_key.is_none_or(|last| *last < key);
-        return if is_next { Ok(StateLine::Key(key, held)) } else { Err(StateLineError::Order) };
+        return if is_next { Ok(StateLine::Key(key, held, expiry)) } else { Err(StateLineError::Order) };
     }
+    let is_at_head = head.tick.0 == Revision::NONE && sessions.is_untouched() && last_key.is_none();
     if let Some(text) = line.strip_prefix("{\"level\":") {
-        let is_first = first == Revision::NONE && sessions.is_untouched() && last_key.is_none();
+        let is_first = is_at_head && head.first == Revision::NONE;
         let level = read_level(text)?;
         return if is_first { Ok(StateLine::Level(level)) } else { Err(StateLineError::Order) };
+    }
+    if let Some(text) = line.strip_prefix("{\"tick\":") {
+        let is_next = is_at_head && head.first > Revision::NONE;
+        let (tick, time) = read_tick(text, head.first).ok_or(StateLineError::Tick)?;
+        return if is_next { Ok(StateLine::Tick(tick, time)) } else { Err(StateLineError::Order) };
     }
     restore_unless_mutant(sessions, line).map_err(StateLineError::Session)?;
     if last_key.is_none() { Ok(StateLine::Session) } else { Err(StateLineError::Order) }
@@ -203,11 +254,20 @@ fn read_level(text: &str) -> Result<Revision, StateLineError> {
     }
 }
 
+/// Parses the rest of the line of the last tick, which is later than the entry that raised the
+/// level.
+fn read_tick(text: &str, first: Revision) -> Option<(Revision, LogTime)> {
+    let (tick, rest) = take_revision(text)?;
+    let (Revision(time), rest) = take_revision(rest.strip_prefix(",\"time_us\":")?)?;
+    let is_possible = first < tick && tick <= Revision::MAX && LogTime(time).is_plausible();
+    (rest == "}" && is_possible).then_some((tick, LogTime(time)))
+}
+
 /// Checks the lines of a state one by one, without building its map, because a file may be as large
 /// as all the data of a node.
 #[derive(Debug)]
 pub struct StateLines {
-    first: Revision,
+    head: Head,
     sessions: SessionTable,
     last_key: Option<Key>,
     keys: usize,
@@ -217,7 +277,7 @@ impl StateLines {
     /// A checker before the first line. The limits are those of the state.
     #[must_use]
     pub fn new(limits: SessionLimits) -> Self {
-        Self { first: Revision::NONE, sessions: SessionTable::new(limits), last_key: None, keys: 0 }
+        Self { head: Head::default(), sessions: SessionTable::new(limits), last_key: None, keys: 0 }
     }
 
     /// Checks the next line, without its line break.
@@ -226,10 +286,11 @@ impl StateLines {
     ///
     /// [`StateLineError`] when it is not the next line that a state would write.
     pub fn check(&mut self, line: &str) -> Result<(), StateLineError> {
-        match accept_line(line, self.first, &mut self.sessions, self.last_key.as_ref())? {
-            StateLine::Level(first) => self.first = first,
+        match accept_line(line, self.head, &mut self.sessions, self.last_key.as_ref())? {
+            StateLine::Level(first) => self.head.first = first,
+            StateLine::Tick(tick, time) => self.head.tick = (tick, time),
             StateLine::Session => {}
-            StateLine::Key(key, _) => {
+            StateLine::Key(key, ..) => {
                 self.last_key = Some(key);
                 self.keys += 1;
             }
@@ -319,6 +380,35 @@ mod tests {
         }
         assert_eq!(read(&[a, level]), Err(StateLineError::Order));
         assert_eq!(read(&[with_revisions]), Err(StateLineError::Pair(TextError::Unknown)));
+        let tick = r#"{"tick":9,"time_us":1000000}"#;
+        let expiring = |members: &str| format!(r#"{{"key":"a","rev":7,"created":5,{members},"value":1}}"#);
+        for members in [
+            r#""since":7,"ttl_ms":250"#,
+            r#""since":12,"ttl_ms":250"#,
+            r#""since":8,"ttl_ms":250,"until_us":1250000"#,
+            r#""since":8,"ttl_ms":250,"until_us":250000"#,
+        ] {
+            assert_eq!(read(&[level, tick, session, &expiring(members)]), Ok(1), "{members}");
+        }
+        for (members, fault) in [
+            (r#""since":4,"ttl_ms":250"#, TextError::Form),
+            (r#""since":8,"ttl_ms":0"#, TextError::Unknown),
+            (r#""since":8,"ttl_ms":315360000001"#, TextError::Unknown),
+            (r#""since":8,"ttl_ms":250,"until_us":1250001"#, TextError::Form),
+            (r#""since":8,"ttl_ms":250,"until_us":249999"#, TextError::Form),
+            (r#""since":9,"ttl_ms":250,"until_us":1250000"#, TextError::Form),
+            (r#""ttl_ms":250"#, TextError::Unknown),
+        ] {
+            let line = expiring(members);
+            assert_eq!(read(&[level, tick, &line]), Err(StateLineError::Pair(fault)), "{members}");
+        }
+        for lines in [[tick, level], [session, tick]] {
+            assert_eq!(read(&lines), Err(StateLineError::Order));
+        }
+        for line in [r#"{"tick":5,"time_us":1}"#, r#"{"tick":9}"#, r#"{"tick":9,"time_us":9007199254740993}"#]
+        {
+            assert_eq!(read(&[level, line]), Err(StateLineError::Tick), "{line}");
+        }
         for line in [r#"{"level":2,"since":5}"#, r#"{"level":1,"since":0}"#, r#"{"level":1}"#] {
             assert_eq!(read(&[line]), Err(StateLineError::Level), "{line}");
         }

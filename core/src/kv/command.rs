@@ -5,6 +5,9 @@
 //! | put | sets a key |
 //! | delete | removes a key; also on condition of its revision |
 //! | compare-and-swap (CAS) | sets a key on condition of its value or its revision |
+//! | expiring put, expiring CAS | sets a key with a time to live |
+//! | touch, persist | sets a key's time to live, or takes it away |
+//! | tick | lets keys expire; only a leader proposes it |
 //! | incr | adds to a key's number |
 //! | delete by prefix | removes the first keys with a prefix |
 //! | transaction | conditions, and operations that happen together |
@@ -18,7 +21,8 @@ use super::level::Level;
 use super::revision::Revision;
 use super::session::{LoggedSession, Session};
 use super::text::{Key, Value};
-use super::txn::Txn;
+use super::ttl::{Tick, Ttl};
+use super::txn::{Expected, Txn};
 
 /// The most keys that one delete by prefix removes.
 pub const DELETE_PREFIX_KEYS_MAX: u32 = 1000;
@@ -76,6 +80,40 @@ pub enum Command {
         /// Its new value.
         value: Value,
     },
+    /// Sets the key to the value, and its time to live.
+    PutExpiring {
+        /// The key.
+        key: Key,
+        /// Its new value.
+        value: Value,
+        /// Its time to live, from the commit on.
+        ttl: Ttl,
+    },
+    /// Sets the key to the value, and its time to live, if the key is as expected.
+    CasExpiring {
+        /// The key.
+        key: Key,
+        /// The expected state.
+        expected: Expected,
+        /// Its new value.
+        value: Value,
+        /// Its time to live, from the commit on.
+        ttl: Ttl,
+    },
+    /// Sets the time to live of the key. Its value and its revisions stay.
+    Touch {
+        /// The key.
+        key: Key,
+        /// Its time to live, from the commit on.
+        ttl: Ttl,
+    },
+    /// Lets the key live without a limit. Its value and its revisions stay.
+    Persist {
+        /// The key.
+        key: Key,
+    },
+    /// Lets keys expire. Only a leader proposes it.
+    Tick(Arc<Tick>),
     /// Adds to the number of the key, which counts as 0 if the key is absent.
     Incr {
         /// The key.
@@ -97,6 +135,17 @@ pub enum Command {
 }
 
 impl Command {
+    /// A compare-and-swap on any condition, with a time to live if the new value has one.
+    #[must_use]
+    pub fn cas(key: Key, expected: Expected, value: Value, ttl: Option<Ttl>) -> Self {
+        match (expected, ttl) {
+            (expected, Some(ttl)) => Self::CasExpiring { key, expected, value, ttl },
+            (Expected::Absent, None) => Self::Cas { key, expect: None, value },
+            (Expected::Value(expect), None) => Self::Cas { key, expect: Some(expect), value },
+            (Expected::Revision(rev), None) => Self::CasRevision { key, rev, value },
+        }
+    }
+
     /// The key that the command reads or changes, if it is a single one.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
@@ -106,8 +155,12 @@ impl Command {
             | Self::Cas { key, .. }
             | Self::DeleteRevision { key, .. }
             | Self::CasRevision { key, .. }
+            | Self::PutExpiring { key, .. }
+            | Self::CasExpiring { key, .. }
+            | Self::Touch { key, .. }
+            | Self::Persist { key }
             | Self::Incr { key, .. } => Some(key),
-            Self::DeletePrefix { .. } | Self::Txn(_) | Self::RaiseLevel(_) => None,
+            Self::DeletePrefix { .. } | Self::Txn(_) | Self::RaiseLevel(_) | Self::Tick(_) => None,
         }
     }
 
@@ -116,13 +169,25 @@ impl Command {
     pub fn bytes(&self) -> usize {
         let key = self.key().map_or(0, |key| key.as_str().len());
         let rest = match self {
-            Self::Put { value, .. } | Self::CasRevision { value, .. } => value.as_json().len(),
+            Self::Put { value, .. } | Self::CasRevision { value, .. } | Self::PutExpiring { value, .. } => {
+                value.as_json().len()
+            }
+            Self::CasExpiring { expected, value, .. } => {
+                let expected = if let Expected::Value(value) = expected { value.as_json().len() } else { 0 };
+                expected + value.as_json().len()
+            }
             Self::Cas { expect, value, .. } => {
                 expect.as_ref().map_or(0, |value| value.as_json().len()) + value.as_json().len()
             }
             Self::DeletePrefix { prefix, .. } => prefix.len(),
             Self::Txn(txn) => txn.text_bytes(),
-            Self::Delete { .. } | Self::DeleteRevision { .. } | Self::Incr { .. } | Self::RaiseLevel(_) => 0,
+            Self::Tick(tick) => tick.expired.iter().map(|key| key.as_str().len()).sum(),
+            Self::Delete { .. }
+            | Self::DeleteRevision { .. }
+            | Self::Touch { .. }
+            | Self::Persist { .. }
+            | Self::Incr { .. }
+            | Self::RaiseLevel(_) => 0,
         };
         key + rest
     }
@@ -134,10 +199,32 @@ impl Command {
             Self::Put { .. } | Self::Delete { .. } | Self::Cas { .. } => Level::FIRST,
             Self::DeleteRevision { .. }
             | Self::CasRevision { .. }
+            | Self::PutExpiring { .. }
+            | Self::CasExpiring { .. }
+            | Self::Touch { .. }
+            | Self::Persist { .. }
+            | Self::Tick(_)
             | Self::Incr { .. }
             | Self::DeletePrefix { .. }
             | Self::Txn(_) => Level::REVISIONS,
             Self::RaiseLevel(level) => *level,
+        }
+    }
+
+    /// Returns whether only a leader proposes the command, and no client.
+    #[must_use]
+    pub fn is_leaders(&self) -> bool {
+        matches!(self, Self::RaiseLevel(_) | Self::Tick(_))
+    }
+
+    /// The time to live that the command sets, if any.
+    #[must_use]
+    pub fn ttl(&self) -> Option<Ttl> {
+        match self {
+            Self::PutExpiring { ttl, .. } | Self::CasExpiring { ttl, .. } | Self::Touch { ttl, .. } => {
+                Some(*ttl)
+            }
+            _ => None,
         }
     }
 

@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Bound;
 
-use super::map::Map;
+use super::expiry::{Expiries, Expiry};
+use super::map::{Held, Map};
 use super::revision::{KeyMeta, Revision};
-use super::table::Held;
 use super::text::{Key, push_json_string};
+use super::ttl::LogTime;
 use crate::mutant::{self, Mutant};
 
 /// The facts about the frozen moment that the map itself no longer holds.
@@ -25,25 +26,35 @@ pub(super) struct Frozen {
     read_to: Option<Key>,
     /// The old content of keys that have changed since the freeze and were not read yet; `None`:
     /// the key was absent.
-    before: BTreeMap<Key, Option<Held>>,
+    before: BTreeMap<Key, Option<Content>>,
 }
+
+/// The content of a key with its time to live.
+type Content = (Held, Option<Expiry>);
 
 impl Frozen {
     pub(super) fn new(first: Revision) -> Self {
         Self { first, read_to: None, before: BTreeMap::new() }
     }
 
-    /// Saves the content of `key` in `values` before it changes.
-    pub(super) fn preserve(&mut self, key: &Key, values: &Map) {
+    /// Saves the content of `key` in `values`, and its time to live, before one of them changes.
+    pub(super) fn preserve(&mut self, key: &Key, values: &Map, expiries: &Expiries) {
         let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to);
         if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
-            self.before.insert(key.clone(), values.get(key).cloned());
+            let content = values.get(key).map(|held| (held.clone(), expiries.get(key)));
+            self.before.insert(key.clone(), content);
         }
     }
 
     /// Appends lines to `text` until it holds `bytes_max` bytes or all keys were read. Returns
     /// whether all were read.
-    pub(super) fn read(&mut self, values: &Map, text: &mut String, bytes_max: usize) -> bool {
+    pub(super) fn read(
+        &mut self,
+        values: &Map,
+        expiries: &Expiries,
+        text: &mut String,
+        bytes_max: usize,
+    ) -> bool {
         let read_to = self.read_to.clone();
         let start = read_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut now = values.range_from(start.map(Key::as_str)).peekable();
@@ -58,17 +69,19 @@ impl Frozen {
                 (Some((now, _)), Some((before, _))) => before <= now,
                 (now, _) => now.is_none(),
             };
-            let (key, held) = if changed_first {
-                let (key, held) = before.next().expect("it was looked at");
+            let key = if changed_first {
+                let (key, content) = before.next().expect("it was looked at");
                 now.next_if(|(same, _)| *same == key);
-                (key, held.as_ref())
+                if let Some((held, expiry)) = content {
+                    push_line(text, key, held, *expiry, self.first);
+                }
+                key
             } else {
                 let (key, held) = now.next().expect("it was looked at");
-                (key, Some(held))
+                let expiry = if held.stamp.expires() { expiries.get(key) } else { None };
+                push_line(text, key, held, expiry, self.first);
+                key
             };
-            if let Some(held) = held {
-                push_line(text, key, held, self.first);
-            }
             last = Some(key);
         };
         if let Some(last) = last.cloned() {
@@ -82,13 +95,19 @@ impl Frozen {
 
 /// Appends the line of a key. `first` is the entry from which revisions are counted, if the level
 /// was raised.
-fn push_line(text: &mut String, key: &Key, held: &Held, first: Revision) {
+fn push_line(text: &mut String, key: &Key, held: &Held, expiry: Option<Expiry>, first: Revision) {
     text.push_str("{\"key\":");
     push_json_string(text, key.as_str());
     if first > Revision::NONE {
-        let meta = held.meta.counted_from(first);
+        let meta = held.stamp.meta().counted_from(first);
         let created = created_by_mutant(&meta).unwrap_or(meta.created);
         write!(text, ",\"rev\":{},\"created\":{created}", meta.rev).expect("a String takes any text");
+    }
+    if let Some(Expiry { since, ttl, until }) = left_out_by_mutant(expiry) {
+        write!(text, ",\"since\":{since},\"ttl_ms\":{}", ttl.ms()).expect("a String takes any text");
+        if let Some(LogTime(until)) = until {
+            write!(text, ",\"until_us\":{until}").expect("a String takes any text");
+        }
     }
     text.push_str(",\"value\":");
     text.push_str(held.value.as_json());
@@ -100,10 +119,16 @@ fn created_by_mutant(meta: &KeyMeta) -> Option<Revision> {
     mutant::is_active(Mutant::CreationNotSaved).then_some(meta.rev)
 }
 
+/// Deliberate bug: a snapshot does not say that a key expires.
+fn left_out_by_mutant(expiry: Option<Expiry>) -> Option<Expiry> {
+    expiry.filter(|_| !mutant::is_active(Mutant::ExpiryNotSaved))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kv::text::Value;
+    use crate::kv::ttl::Ttl;
 
     fn key(number: u32) -> Key {
         Key::new(&format!("k{number:02}")).unwrap()
@@ -117,47 +142,71 @@ mod tests {
     fn a_frozen_view_is_not_affected_by_later_changes() {
         let mut rng = fastrand::Rng::with_seed(11);
         for first in (0..2000).map(|round| Revision(round % 40)) {
-            let mut values = Map::default();
+            let (mut values, mut expiries) = (Map::default(), Expiries::seeded(1));
             let rev = |rng: &mut fastrand::Rng| Revision(rng.u64(1..50));
-            (0..rng.u32(0..40)).for_each(|_| {
-                values.set(&key(rng.u32(0..40)), &value(rng.u32(..)), rev(&mut rng));
-            });
-            let moment = values.clone();
+            let change =
+                |values: &mut Map, expiries: &mut Expiries, rng: &mut fastrand::Rng, key: &Key| match rng
+                    .u32(..5)
+                {
+                    0 | 1 => drop(values.set(key, &value(rng.u32(..)), rev(rng))),
+                    2 if values.get(key).is_some() => {
+                        values.set_expires(key, true);
+                        expiries.set(key, Ttl::from_ms(rng.u64(1..9)).unwrap(), rev(rng));
+                    }
+                    3 => expiries.date(key, LogTime(rng.u64(..99))),
+                    _ => {
+                        values.remove(key);
+                        expiries.remove(key);
+                    }
+                };
+            for _ in 0..rng.u32(0..40) {
+                let key = key(rng.u32(0..40));
+                change(&mut values, &mut expiries, &mut rng, &key);
+            }
+            let moment = (values.clone(), expiries.clone());
             let mut frozen = Frozen::new(first);
             let mut text = String::new();
             loop {
                 for _ in 0..rng.u32(0..6) {
                     let key = key(rng.u32(0..40));
-                    frozen.preserve(&key, &values);
-                    if rng.bool() {
-                        values.set(&key, &value(rng.u32(..)), rev(&mut rng));
-                    } else {
-                        values.remove(&key);
-                    }
+                    frozen.preserve(&key, &values, &expiries);
+                    change(&mut values, &mut expiries, &mut rng, &key);
                 }
                 let limit = text.len() + rng.usize(1..80);
-                if frozen.read(&values, &mut text, limit) {
+                if frozen.read(&values, &expiries, &mut text, limit) {
                     break;
                 }
             }
             let mut expected = String::new();
-            moment.iter().for_each(|(key, held)| push_line(&mut expected, key, held, first));
+            let (values, expiries) = &moment;
+            values.iter().for_each(|(key, held)| {
+                push_line(&mut expected, key, held, expiries.get(key), first);
+            });
             assert_eq!(text, expected);
         }
     }
 
     #[test]
-    fn a_line_has_revisions_once_the_level_is_raised() {
-        let mut values = Map::default();
+    fn a_line_has_revisions_once_the_level_is_raised_and_a_time_to_live_if_there_is_one() {
+        let (mut values, mut expiries) = (Map::default(), Expiries::seeded(1));
         values.set(&key(1), &value(5), Revision(3));
         values.set(&key(1), &value(6), Revision(9));
-        let line = |first| {
+        let line = |values: &Map, expiries: &Expiries, first| {
             let mut text = String::new();
-            Frozen::new(Revision(first)).read(&values, &mut text, 1);
+            Frozen::new(Revision(first)).read(values, expiries, &mut text, 1);
             text
         };
-        assert_eq!(line(0), "{\"key\":\"k01\",\"value\":6}\n");
-        assert_eq!(line(2), "{\"key\":\"k01\",\"rev\":9,\"created\":3,\"value\":6}\n");
-        assert_eq!(line(7), "{\"key\":\"k01\",\"rev\":9,\"created\":7,\"value\":6}\n");
+        assert_eq!(line(&values, &expiries, 0), "{\"key\":\"k01\",\"value\":6}\n");
+        let with_revisions = "{\"key\":\"k01\",\"rev\":9,\"created\":3,\"value\":6}\n";
+        assert_eq!(line(&values, &expiries, 2), with_revisions);
+        let counted = "{\"key\":\"k01\",\"rev\":9,\"created\":7,\"value\":6}\n";
+        assert_eq!(line(&values, &expiries, 7), counted);
+        values.set_expires(&key(1), true);
+        expiries.set(&key(1), Ttl::from_ms(250).unwrap(), Revision(11));
+        let expiring = with_revisions.replace(",\"value\"", ",\"since\":11,\"ttl_ms\":250,\"value\"");
+        assert_eq!(line(&values, &expiries, 2), expiring);
+        expiries.date(&key(1), LogTime(1000));
+        let dated = expiring.replace("250,", "250,\"until_us\":251000,");
+        assert_eq!(line(&values, &expiries, 2), dated);
     }
 }

@@ -15,7 +15,7 @@
 //! | level | entries and members |
 //! | --- | --- |
 //! | 0 | `PUT`, `DELETE` and `CAS` by value |
-//! | 1 | revisions in snapshots and answers; `CAS` and `DELETE` by revision, `INCR`, `DELETE_PREFIX`, `TXN` |
+//! | 1 | revisions in snapshots and answers; `CAS` and `DELETE` by revision, `INCR`, `DELETE_PREFIX`, `TXN`; times to live and `TICK` |
 //!
 //! [`Command::RaiseLevel`]: super::Command::RaiseLevel
 
@@ -26,7 +26,7 @@ pub struct Level(pub u64);
 impl Level {
     /// The level of a cluster before any entry raises it.
     pub const FIRST: Self = Self(0);
-    /// Keys have revisions.
+    /// Keys have revisions and may expire.
     pub const REVISIONS: Self = Self(1);
     /// The highest level that this version supports.
     pub const MAX: Self = Self::REVISIONS;

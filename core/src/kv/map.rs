@@ -12,14 +12,17 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::revision::{KeyMeta, Revision};
-use super::table::{Held, Table};
+use super::revision::{Revision, Stamp};
+use super::shards::Shards;
 use super::text::{Key, Value};
 use crate::mutant::{self, Mutant};
 
-/// The number of hash tables. A full table moves all its entries to a larger one at once;
-/// with this number of tables, that takes a fraction of a millisecond even for a million keys.
-const SHARDS: usize = 256;
+/// The content of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) value: Value,
+    pub(super) stamp: Stamp,
+}
 
 /// A key that is ordered by its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,7 +37,7 @@ impl Borrow<str> for InOrder {
 /// A map from keys to values with their revisions.
 #[derive(Clone, Debug)]
 pub(super) struct Map {
-    shards: Box<[Table]>,
+    held: Shards<Held>,
     keys: BTreeSet<InOrder>,
     /// The number of bytes of all keys and values.
     text_bytes: usize,
@@ -49,9 +52,7 @@ impl Default for Map {
 impl Map {
     /// An empty map. The seed does not affect its content.
     pub(super) fn seeded(seed: u64) -> Self {
-        let table = || Table::seeded(seed);
-        let shards = std::iter::repeat_with(table).take(SHARDS).collect();
-        Self { shards, keys: BTreeSet::new(), text_bytes: 0 }
+        Self { held: Shards::seeded(seed), keys: BTreeSet::new(), text_bytes: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,46 +69,53 @@ impl Map {
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<&Held> {
-        self.shards[shard(key)].get(key)
+        self.held.get(key)
     }
 
     /// The map's own copy of the key, and its content.
     pub(super) fn get_pair(&self, key: &Key) -> Option<(&Key, &Held)> {
-        self.shards[shard(key)].get_pair(key).map(|(key, held)| (key, held))
+        self.held.get_pair(key)
     }
 
-    /// Sets a key to a value by the entry at `rev`, and returns the key's revisions.
+    /// Sets a key to a value by the entry at `rev`, and returns the key's stamp. Whether the key
+    /// expires is not changed.
     #[inline]
-    pub(super) fn set(&mut self, key: &Key, value: &Value, rev: Revision) -> KeyMeta {
+    pub(super) fn set(&mut self, key: &Key, value: &Value, rev: Revision) -> Stamp {
         self.text_bytes += value.as_json().len();
-        let table = &mut self.shards[shard(key)];
-        if let Some(present) = table.get_mut(key) {
+        if let Some(present) = self.held.get_mut(key) {
             let before = std::mem::replace(&mut present.value, value.clone());
             self.text_bytes -= before.as_json().len();
-            present.meta.rev = rev;
-            present.meta.created = created_again_by_mutant(rev).unwrap_or(present.meta.created);
-            return present.meta;
+            present.stamp.change(rev);
+            present.stamp = created_again_by_mutant(rev).unwrap_or(present.stamp);
+            return present.stamp;
         }
-        let meta = KeyMeta::created_at(rev);
-        table.insert(key, Held { value: value.clone(), meta });
+        let stamp = Stamp::created_at(rev);
+        self.held.insert(key, Held { value: value.clone(), stamp });
         self.text_bytes += key.as_str().len();
         self.keys.insert(InOrder(key.clone()));
-        meta
+        stamp
+    }
+
+    /// Sets whether a key expires, if it is present.
+    pub(super) fn set_expires(&mut self, key: &Key, expires: bool) {
+        if let Some(present) = self.held.get_mut(key) {
+            present.stamp.set_expires(expires);
+        }
     }
 
     /// Adds a key that is absent.
     pub(super) fn restore(&mut self, key: &Key, held: Held) {
         self.text_bytes += key.as_str().len() + held.value.as_json().len();
-        self.shards[shard(key)].insert(key, held);
+        self.held.insert(key, held);
         self.keys.insert(InOrder(key.clone()));
     }
 
-    /// Removes a key. Returns its revisions, if it was present.
-    pub(super) fn remove(&mut self, key: &Key) -> Option<KeyMeta> {
-        let held = self.shards[shard(key)].remove(key)?;
+    /// Removes a key. Returns its stamp, if it was present.
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Stamp> {
+        let held = self.held.remove(key)?;
         self.text_bytes -= key.as_str().len() + held.value.as_json().len();
         self.keys.remove(key.as_str());
-        Some(held.meta)
+        Some(held.stamp)
     }
 
     /// The last key in order.
@@ -142,13 +150,8 @@ impl Map {
 }
 
 /// Deliberate bug: each change of a key counts as its creation.
-fn created_again_by_mutant(rev: Revision) -> Option<Revision> {
-    mutant::is_active(Mutant::CreationForgotten).then_some(rev)
-}
-
-fn shard(key: &Key) -> usize {
-    let [lowest, ..] = key.hash().to_le_bytes();
-    usize::from(lowest) % SHARDS
+fn created_again_by_mutant(rev: Revision) -> Option<Stamp> {
+    mutant::is_active(Mutant::CreationForgotten).then_some(Stamp::created_at(rev))
 }
 
 #[cfg(test)]
@@ -174,12 +177,12 @@ mod tests {
             for rev in (1..4000).map(Revision) {
                 let (key, value) = (key(rng.u32(0..300)), value(rng.u32(..)));
                 if rng.bool() {
-                    let created = tree.get(&key).map_or(rev, |held| held.meta.created);
-                    let meta = KeyMeta { rev, created };
-                    assert_eq!(map.set(&key, &value, rev), meta);
-                    tree.insert(key.clone(), Held { value, meta });
+                    let mut stamp = tree.get(&key).map_or(Stamp::created_at(rev), |held| held.stamp);
+                    stamp.change(rev);
+                    assert_eq!(map.set(&key, &value, rev), stamp);
+                    tree.insert(key.clone(), Held { value, stamp });
                 } else {
-                    assert_eq!(map.remove(&key), tree.remove(&key).map(|held| held.meta));
+                    assert_eq!(map.remove(&key), tree.remove(&key).map(|held| held.stamp));
                 }
                 assert_eq!(map.get(&key), tree.get(&key));
                 assert_eq!((map.len(), map.is_empty()), (tree.len(), tree.is_empty()));

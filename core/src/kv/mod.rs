@@ -12,11 +12,12 @@
 //! | `outcome` | what a command did |
 //! | `revision` | which log entry changed and created a key |
 //! | `level` | which kinds of entries all members understand |
+//! | `ttl`, `expiry` | time to live, log time, and which keys expire when |
 //! | `checked` | strict parsing: accepts exactly the text that this program writes |
 //! | `store` | executes commands, and answers queries |
 //! | `scan` | queries and their answers |
 //! | `counter` | whole numbers as values |
-//! | `map`, `table` | the map's data structures: a hash table for look-ups, a tree for the order |
+//! | `map`, `shards`, `table` | the map's data structures: hash tables for look-ups, a tree for the order |
 //! | `frozen` | a point-in-time view of the map, read in parts |
 //! | `session_table` | the session table, which deduplicates retried writes |
 //! | `state` | the state of the state machine: map and session table |
@@ -24,6 +25,7 @@
 mod checked;
 mod command;
 mod counter;
+mod expiry;
 mod frozen;
 mod level;
 mod map;
@@ -33,10 +35,12 @@ mod revision;
 mod scan;
 mod session;
 mod session_table;
+mod shards;
 mod state;
 mod store;
 mod table;
 mod text;
+mod ttl;
 mod txn;
 
 pub use checked::{StateLineError, StateLines, TextError};
@@ -53,6 +57,7 @@ pub use session_table::{
 pub use state::State;
 pub use store::Store;
 pub use text::{KEY_BYTES_MAX, Key, KeyError, NESTING_MAX, VALUE_BYTES_MAX, Value, ValueError};
+pub use ttl::{LogTime, TICK_KEYS_MAX, TTL_MS_MAX, Tick, Ttl};
 pub use txn::{
     Condition, Expected, TXN_BYTES_MAX, TXN_CONDITIONS_MAX, TXN_FOUND_BYTES_MAX, TXN_OPERATIONS_MAX, Txn,
     TxnError, TxnFault, TxnOperation,

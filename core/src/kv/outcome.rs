@@ -242,7 +242,7 @@ struct OutcomeText<'a> {
 impl OutcomeText<'_> {
     /// Reads the members. That there are no others is checked by encoding the result again.
     fn read(&self) -> Option<Applied> {
-        let meta = |(rev, created)| KeyMeta { rev: Revision(rev), created: Revision(created) };
+        let meta = |(rev, created)| KeyMeta::of(Revision(rev), Revision(created));
         if let Some(done) = self.done {
             return Some(Outcome::Done.with_meta(meta(done)));
         }
@@ -271,7 +271,7 @@ mod tests {
     use super::*;
 
     fn meta(rev: u64, created: u64) -> KeyMeta {
-        KeyMeta { rev: Revision(rev), created: Revision(created) }
+        KeyMeta::of(Revision(rev), Revision(created))
     }
 
     #[test]

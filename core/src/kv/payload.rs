@@ -6,6 +6,9 @@
 //! | delete | `"op":"DELETE","key":"snack"`; by revision `"op":"DELETE","key":"snack","rev":7` |
 //! | swap | `"op":"CAS","key":"snack","expect":"chips","value":"nuts"` (`"expect":null`: must be absent) |
 //! | swap by revision | `"op":"CAS","key":"snack","rev":7,"value":"nuts"` (`"rev":0`: must be absent) |
+//! | with a time to live | `"op":"PUT","key":"snack","ttl_ms":250,"value":"chips"`, and a swap likewise |
+//! | time to live alone | `"op":"TOUCH","key":"snack","ttl_ms":250`, `"op":"PERSIST","key":"snack"` |
+//! | tick | `"op":"TICK","time_us":7000,"applied":12,"expired":["snack"]` |
 //! | increment | `"op":"INCR","key":"visits","by":1` |
 //! | delete by prefix | `"op":"DELETE_PREFIX","limit":1000,"prefix":"snack/"` |
 //! | transaction | `"op":"TXN","if":[…],"then":[…],"else":[…]` (see `txn`) |
@@ -24,15 +27,19 @@ use super::level::Level;
 use super::revision::Revision;
 use super::session::{LoggedSession, Session};
 use super::text::{KEY_BYTES_MAX, Key, Value, push, push_json_string};
-use super::txn::Txn;
+use super::ttl::{LogTime, TICK_KEYS_MAX, Tick, Ttl, push_ttl};
+use super::txn::{Expected, Txn};
 
 impl Command {
     /// Appends the command's encoding in the log to `line`, with the session if there is one.
     pub fn write_payload(&self, session: Option<&Session>, line: &mut String) {
         line.push_str(match self {
-            Self::Put { .. } => "\"op\":\"PUT\",",
+            Self::Put { .. } | Self::PutExpiring { .. } => "\"op\":\"PUT\",",
             Self::Delete { .. } | Self::DeleteRevision { .. } => "\"op\":\"DELETE\",",
-            Self::Cas { .. } | Self::CasRevision { .. } => "\"op\":\"CAS\",",
+            Self::Cas { .. } | Self::CasRevision { .. } | Self::CasExpiring { .. } => "\"op\":\"CAS\",",
+            Self::Touch { .. } => "\"op\":\"TOUCH\",",
+            Self::Persist { .. } => "\"op\":\"PERSIST\",",
+            Self::Tick(_) => "\"op\":\"TICK\",",
             Self::Incr { .. } => "\"op\":\"INCR\",",
             Self::DeletePrefix { .. } => "\"op\":\"DELETE_PREFIX\",",
             Self::Txn(_) => "\"op\":\"TXN\",",
@@ -49,13 +56,40 @@ impl Command {
             line.push_str("\"key\":");
             push_json_string(line, key.as_str());
         }
+        self.write_rest(line);
+    }
+
+    /// Appends the members after the key.
+    fn write_rest(&self, line: &mut String) {
         match self {
             Self::Put { value, .. } => push_value(line, value),
-            Self::Delete { .. } => {}
+            Self::Delete { .. } | Self::Persist { .. } => {}
             Self::Cas { expect, value, .. } => {
-                line.push_str(",\"expect\":");
-                line.push_str(expect.as_ref().map_or("null", Value::as_json));
+                push_expect(line, expect.as_ref());
                 push_value(line, value);
+            }
+            Self::PutExpiring { value, ttl, .. } => {
+                push_ttl(line, Some(*ttl));
+                push_value(line, value);
+            }
+            Self::CasExpiring { expected, value, ttl, .. } => {
+                match expected {
+                    Expected::Absent => push_expect(line, None),
+                    Expected::Value(value) => push_expect(line, Some(value)),
+                    Expected::Revision(rev) => push(line, format_args!(",\"rev\":{rev}")),
+                }
+                push_ttl(line, Some(*ttl));
+                push_value(line, value);
+            }
+            Self::Touch { ttl, .. } => push_ttl(line, Some(*ttl)),
+            Self::Tick(tick) => {
+                push(line, format_args!("\"time_us\":{},\"applied\":{}", tick.time.0, tick.applied));
+                line.push_str(",\"expired\":[");
+                for (position, key) in tick.expired.iter().enumerate() {
+                    line.push_str(if position > 0 { "," } else { "" });
+                    push_json_string(line, key.as_str());
+                }
+                line.push(']');
             }
             Self::DeleteRevision { rev, .. } => push(line, format_args!(",\"rev\":{rev}")),
             Self::CasRevision { rev, value, .. } => {
@@ -73,6 +107,11 @@ impl Command {
     }
 }
 
+fn push_expect(line: &mut String, expect: Option<&Value>) {
+    line.push_str(",\"expect\":");
+    line.push_str(expect.map_or("null", Value::as_json));
+}
+
 fn push_value(line: &mut String, value: &Value) {
     line.push_str(",\"value\":");
     line.push_str(value.as_json());
@@ -84,7 +123,13 @@ impl<'a> LoggedWrite<'a> {
     pub fn read(payload: &'a str) -> Option<Self> {
         if let Some(rest) = payload.strip_prefix("\"op\":\"PUT\",") {
             let (session, key, rest) = take_session_and_key(rest)?;
-            let operation = Operation::Put { key, value: rest.strip_prefix(",\"value\":")? };
+            let operation = match rest.strip_prefix(",\"value\":") {
+                Some(value) => Operation::Put { key, value },
+                None => {
+                    let ((ttl, value), key) = (take_ttl_and_value(rest)?, Key::new(&key).ok()?);
+                    Operation::Other(Command::PutExpiring { key, value, ttl })
+                }
+            };
             return Some(Self { session, operation });
         }
         if let Some(rest) = payload.strip_prefix("\"op\":\"DELETE\",") {
@@ -102,14 +147,21 @@ impl<'a> LoggedWrite<'a> {
         let Some(rest) = payload.strip_prefix("\"op\":\"CAS\",") else { return Self::read_other(payload) };
         let (session, key, rest) = take_session_and_key(rest)?;
         if let Some(rest) = rest.strip_prefix(",\"rev\":") {
-            let (digits, value) = rest.split_once(",\"value\":")?;
+            let (digits, _) = rest.split_once(',')?;
             let (key, rev) = (Key::new(&key).ok()?, Revision(read_number(digits)?));
-            let command = Command::CasRevision { key, rev, value: Value::from_json(value).ok()? };
+            let command = swap(key, Expected::Revision(rev), &rest[digits.len()..])?;
             return Some(Self { session, operation: Operation::Other(command) });
         }
         let (expect, rest) = take_json(rest.strip_prefix(",\"expect\":")?)?;
-        let value = rest.strip_prefix(",\"value\":")?;
         let expect = (expect != "null").then_some(expect);
+        let Some(value) = rest.strip_prefix(",\"value\":") else {
+            let expected = match expect {
+                None => Expected::Absent,
+                Some(json) => Expected::Value(Value::from_json(json).ok()?),
+            };
+            let command = swap(Key::new(&key).ok()?, expected, rest)?;
+            return Some(Self { session, operation: Operation::Other(command) });
+        };
         Some(Self { session, operation: Operation::Cas { key, expect, value } })
     }
 
@@ -139,6 +191,19 @@ impl<'a> LoggedWrite<'a> {
                 let txn = Txn::from_json(Some(conditions), Some(then), Some(otherwise)).ok()?;
                 rest.is_empty().then(|| Command::Txn(Arc::new(txn)))?
             }
+            "TOUCH" => {
+                let (key, rest) = take_string(rest.strip_prefix("\"key\":")?)?;
+                let ttl = Ttl::from_ms(read_number(rest.strip_prefix(",\"ttl_ms\":")?)?)?;
+                Command::Touch { key: Key::new(&key).ok()?, ttl }
+            }
+            "PERSIST" => {
+                let (key, rest) = take_string(rest.strip_prefix("\"key\":")?)?;
+                rest.is_empty().then_some(Command::Persist { key: Key::new(&key).ok()? })?
+            }
+            "TICK" => {
+                let tick = read_tick(rest)?;
+                session.is_none().then(|| Command::Tick(Arc::new(tick)))?
+            }
             "LEVEL" => {
                 let level = Level(read_number(rest.strip_prefix("\"level\":")?)?);
                 let is_known = Level::FIRST < level && level <= Level::MAX;
@@ -148,6 +213,36 @@ impl<'a> LoggedWrite<'a> {
         };
         Some(Self { session, operation: Operation::Other(command) })
     }
+}
+
+/// Parses the rest of a swap that has a time to live, or depends on a revision.
+fn swap(key: Key, expected: Expected, rest: &str) -> Option<Command> {
+    match (rest.strip_prefix(",\"value\":"), expected) {
+        (Some(json), Expected::Revision(rev)) => {
+            Some(Command::CasRevision { key, rev, value: Value::from_json(json).ok()? })
+        }
+        (Some(_), _) => None,
+        (None, expected) => {
+            let (ttl, value) = take_ttl_and_value(rest)?;
+            Some(Command::CasExpiring { key, expected, value, ttl })
+        }
+    }
+}
+
+/// Parses the members of a time to live and a value, which end a payload.
+fn take_ttl_and_value(text: &str) -> Option<(Ttl, Value)> {
+    let (digits, json) = text.strip_prefix(",\"ttl_ms\":")?.split_once(",\"value\":")?;
+    Some((Ttl::from_ms(read_number(digits)?)?, Value::from_json(json).ok()?))
+}
+
+fn read_tick(text: &str) -> Option<Tick> {
+    let (time, rest) = text.strip_prefix("\"time_us\":")?.split_once(',')?;
+    let (applied, keys) = rest.strip_prefix("\"applied\":")?.split_once(",\"expired\":")?;
+    let (time, applied) = (LogTime(read_number(time)?), Revision(read_number(applied)?));
+    let keys: Vec<Cow<'_, str>> = serde_json::from_str(keys).ok()?;
+    let is_limited = keys.len() <= TICK_KEYS_MAX && time.is_plausible() && applied <= Revision::MAX;
+    let expired = keys.iter().map(|key| Key::new(key).ok()).collect::<Option<_>>()?;
+    is_limited.then_some(Tick { time, applied, expired })
 }
 
 /// The part of a payload between `op` and the other members, parsed: the session, if any, the key,
@@ -258,12 +353,23 @@ mod tests {
             r#""op":"INCR","client":"c","seq":7,"key":"a\"b","by":-9223372036854775808"#,
             r#""op":"DELETE_PREFIX","client":"c","seq":7,"limit":1000,"prefix":"a\"b""#,
             r#""op":"TXN","client":"c","seq":7,"if":[{"key":"a\"b","rev":7}],"then":[],"else":[]"#,
+            r#""op":"PUT","client":"c","seq":7,"key":"a\"b","ttl_ms":250,"value":[1,2]"#,
+            r#""op":"CAS","client":"c","seq":7,"key":"a\"b","expect":null,"ttl_ms":250,"value":[1,2]"#,
+            r#""op":"CAS","client":"c","seq":7,"key":"a\"b","expect":[1,2],"ttl_ms":250,"value":[1,2]"#,
+            r#""op":"CAS","client":"c","seq":7,"key":"a\"b","rev":7,"ttl_ms":250,"value":[1,2]"#,
+            r#""op":"TOUCH","client":"c","seq":7,"key":"a\"b","ttl_ms":250"#,
+            r#""op":"PERSIST","client":"c","seq":7,"key":"a\"b""#,
         ];
         for (command, expected) in commands.iter().zip(expected) {
             assert_eq!(payload_of(Some(&session("c", 7)), command), expected);
             assert_eq!(payload(command), expected.replace(r#""client":"c","seq":7,"#, ""));
         }
         assert_eq!(payload(&Command::RaiseLevel(Level::REVISIONS)), r#""op":"LEVEL","level":1"#);
+        let tick = Tick { time: LogTime(7000), applied: Revision(12), expired: vec![key("a\"b"), key("c")] };
+        let text = r#""op":"TICK","time_us":7000,"applied":12,"expired":["a\"b","c"]"#;
+        let tick = Command::Tick(Arc::new(tick));
+        assert_eq!(payload(&tick), text);
+        assert_eq!(Write::checked(text).map(|write| write.command), Ok(tick));
     }
 
     #[test]
@@ -311,12 +417,21 @@ mod tests {
     /// One command of each kind that is parsed into a [`Command`] at once.
     fn others(key: &Key, value: &Value) -> Vec<Command> {
         let condition = format!(r#"[{{"key":{},"rev":7}}]"#, serde_json::to_string(key.as_str()).unwrap());
+        let ttl = Ttl::from_ms(250).unwrap();
+        let expiring =
+            |expected| Command::CasExpiring { key: key.clone(), expected, value: value.clone(), ttl };
         vec![
             Command::DeleteRevision { key: key.clone(), rev: Revision(7) },
             Command::CasRevision { key: key.clone(), rev: Revision::NONE, value: value.clone() },
             Command::Incr { key: key.clone(), by: i64::MIN },
             Command::DeletePrefix { prefix: key.as_str().into(), keys_max: DELETE_PREFIX_KEYS_MAX },
             Command::Txn(Arc::new(Txn::from_json(Some(&condition), None, None).unwrap())),
+            Command::PutExpiring { key: key.clone(), value: value.clone(), ttl },
+            expiring(Expected::Absent),
+            expiring(Expected::Value(value.clone())),
+            expiring(Expected::Revision(Revision(7))),
+            Command::Touch { key: key.clone(), ttl },
+            Command::Persist { key: key.clone() },
         ]
     }
 

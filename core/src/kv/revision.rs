@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use super::ttl::Ttl;
+
 /// The log index of an entry that changed a key; 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -33,23 +35,73 @@ pub struct KeyMeta {
     pub rev: Revision,
     /// The revision of the change that created the key.
     pub created: Revision,
+    /// The time to live that is left, if the key expires and the answer states it.
+    pub ttl: Option<Ttl>,
 }
 
 impl KeyMeta {
-    /// The facts about a key that the entry at `rev` creates.
-    pub(super) fn created_at(rev: Revision) -> Self {
-        Self { rev, created: rev }
+    /// The facts about a key that was changed and created by these entries.
+    #[must_use]
+    pub fn of(rev: Revision, created: Revision) -> Self {
+        Self { rev, created, ttl: None }
     }
 
     /// The facts as they are counted from `first` on: the revisions of older changes are not known
     /// on every node, so they count as `first`.
     pub(super) fn counted_from(self, first: Revision) -> Self {
-        Self { rev: self.rev.max(first), created: self.created.max(first) }
+        Self { rev: self.rev.max(first), created: self.created.max(first), ttl: self.ttl }
     }
 
     /// Returns whether the revisions are known.
     #[must_use]
     pub fn is_known(self) -> bool {
         self.rev > Revision::NONE
+    }
+}
+
+/// What the map holds of a key besides its value: its revisions, and whether it expires. Nearly all
+/// keys do not, so that is one bit, and the rest is in `expiry`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    rev: Revision,
+    /// The revision of the creation, and [`Stamp::EXPIRES`].
+    created: u64,
+}
+
+impl Stamp {
+    /// The bit that says that the key expires. It is above every revision.
+    const EXPIRES: u64 = 1 << 63;
+
+    /// The stamp of a key that the entry at `rev` creates.
+    pub(super) fn created_at(rev: Revision) -> Self {
+        Self::of(KeyMeta::of(rev, rev))
+    }
+
+    /// The stamp of a key that does not expire.
+    pub(super) fn of(KeyMeta { rev, created, .. }: KeyMeta) -> Self {
+        Self { rev, created: created.0 & !Self::EXPIRES }
+    }
+
+    pub(super) fn meta(self) -> KeyMeta {
+        KeyMeta::of(self.rev, Revision(self.created & !Self::EXPIRES))
+    }
+
+    pub(super) fn expires(self) -> bool {
+        self.created & Self::EXPIRES != 0
+    }
+
+    /// Notes that the entry at `rev` changes the key.
+    pub(super) fn change(&mut self, rev: Revision) {
+        self.rev = rev;
+    }
+
+    pub(super) fn set_expires(&mut self, expires: bool) {
+        self.created = (self.created & !Self::EXPIRES) | if expires { Self::EXPIRES } else { 0 };
+    }
+}
+
+impl fmt::Debug for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, expires: {}", self.meta(), self.expires())
     }
 }

@@ -178,8 +178,10 @@ impl SessionTable {
         }
     }
 
-    /// Remembers the outcome of a new write, and forgets what exceeds the limits.
-    pub(super) fn remember(&mut self, session: &Session, outcome: Applied) {
+    /// Remembers the outcome of a new write, and forgets what exceeds the limits. The time to live
+    /// that is left to the key is not remembered: it is not the same on all nodes.
+    pub(super) fn remember(&mut self, session: &Session, mut outcome: Applied) {
+        outcome.meta.ttl = None;
         if !self.clients.contains_key(session.client()) {
             let name = session.client().clone();
             let client = Client { used: self.next_use(), bytes: bytes_of_client(&name), ..Client::default() };

@@ -2,21 +2,26 @@
 //! exactly this.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::checked::{StateLine, StateLineError, accept_line};
+use super::checked::{Head, StateLine, StateLineError, accept_line};
 use super::command::Write;
 use super::level::Level;
 use super::outcome::{Applied, Outcome};
 use super::revision::{KeyMeta, Revision};
 use super::session_table::{Memory, SessionLimits, SessionTable};
 use super::store::Store;
+use super::text::Key;
+use super::ttl::{LogTime, Tick};
+use crate::mutant::{self, Mutant};
+use crate::time::Instant;
 
 /// The state that the log builds. Equal logs give equal states.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     store: Store,
     sessions: SessionTable,
-    /// The line of the level and those of the session table at the frozen moment, as far as they
+    /// The lines of the level and of the last tick, and those of the session table at the frozen moment, as far as they
     /// are not read yet.
     frozen_lines: VecDeque<String>,
 }
@@ -73,7 +78,44 @@ impl State {
         let first = self.store.first_revision();
         let is_of_key = matches!(applied.outcome, Outcome::Done | Outcome::Mismatch { actual: Some(_) });
         let is_old = is_of_key && !applied.meta.is_known() && first > Revision::NONE;
-        if is_old { applied.outcome.with_meta(KeyMeta { rev: first, created: first }) } else { applied }
+        if is_old { applied.outcome.with_meta(KeyMeta::of(first, first)) } else { applied }
+    }
+
+    /// Moves this node's clock on, by which keys expire, before entries are applied.
+    pub fn advance(&mut self, now: Instant) {
+        self.store.expiries_mut().advance(now);
+    }
+
+    /// The index of the last tick, and the time since it was applied, as far as this node knows;
+    /// `None`: there was no tick.
+    #[must_use]
+    pub fn elapsed(&self) -> Option<(Revision, Duration)> {
+        let (tick, _) = self.store.expiries().last_tick();
+        (tick > Revision::NONE).then(|| (tick, self.store.expiries().elapsed()))
+    }
+
+    /// Learns from a leader that at least this time has passed since it applied a tick.
+    pub fn learn_elapsed(&mut self, tick: Revision, elapsed: Duration) {
+        self.store.expiries_mut().learn_elapsed(tick, elapsed);
+    }
+
+    /// When a leader has to propose a tick, if nothing changes before.
+    #[must_use]
+    pub fn next_tick_at(&self) -> Option<Instant> {
+        self.store.expiries().next_tick_at()
+    }
+
+    /// Returns the tick that a leader has to propose now, if one is due. `applied` is the last
+    /// entry that it has applied, and `is_proposed` are the keys of its ticks that are not applied
+    /// yet; `dates`: whether to propose a tick that only dates keys.
+    #[must_use]
+    pub fn due_tick(
+        &self,
+        applied: Revision,
+        dates: bool,
+        is_proposed: impl Fn(&Key) -> bool,
+    ) -> Option<Tick> {
+        self.store.expiries().due_tick(applied, dates, is_proposed)
     }
 
     /// Freezes the current state, to be read with [`State::read_frozen`] while the state goes on
@@ -83,9 +125,12 @@ impl State {
         let first = self.store.first_revision();
         let Level(level) = self.store.level();
         let level = (first > Revision::NONE).then(|| format!("{{\"level\":{level},\"since\":{first}}}"));
+        let (tick, LogTime(time)) = self.store.expiries().last_tick();
+        let has_ticked = tick > Revision::NONE && !mutant::is_active(Mutant::LogTimeNotSaved);
+        let tick = has_ticked.then(|| format!("{{\"tick\":{tick},\"time_us\":{time}}}"));
         // One line per client, some thousands: few compared with the keys, so they are built at
         // once.
-        self.frozen_lines = level.into_iter().chain(self.sessions.lines()).collect();
+        self.frozen_lines = level.into_iter().chain(tick).chain(self.sessions.lines()).collect();
     }
 
     /// Discards the frozen state.
@@ -120,12 +165,13 @@ impl State {
     /// Like [`State::restore`], in a process that already holds another node's state `beside`:
     /// equal keys and values share their memory.
     pub(crate) fn restore_beside(&mut self, line: &str, beside: Option<&Self>) -> Result<(), StateLineError> {
-        let first = self.store.first_revision();
-        match accept_line(line, first, &mut self.sessions, self.store.last_key())? {
+        let head = Head { first: self.store.first_revision(), tick: self.store.expiries().last_tick() };
+        match accept_line(line, head, &mut self.sessions, self.store.last_key())? {
             StateLine::Level(first) => self.store.restore_level(first),
+            StateLine::Tick(tick, time) => self.store.expiries_mut().restore_tick(tick, time),
             StateLine::Session => {}
-            StateLine::Key(key, held) => {
-                self.store.restore(&key, held, beside.map(|beside| &beside.store));
+            StateLine::Key(key, held, expiry) => {
+                self.store.restore(&key, held, expiry, beside.map(|beside| &beside.store));
             }
         }
         Ok(())
@@ -147,7 +193,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::{ClientName, Command, Key, LoggedWrite, Session, Txn, Value};
+    use crate::kv::{ClientName, Command, Expected, Key, LoggedWrite, Session, Ttl, Txn, Value};
 
     fn apply(state: &mut State, command: &Command, session: Option<&Session>, at: u64) -> Applied {
         let mut payload = String::new();
@@ -164,7 +210,18 @@ mod tests {
         let text = format!("k{}", rng.u32(0..50));
         let key = Key::new(&text).unwrap();
         let value = Value::from_json(values[rng.usize(..values.len())]).unwrap();
-        let command = match rng.u32(0..9) {
+        let ttl = Ttl::from_ms(rng.u64(1..500)).unwrap();
+        let kind = rng.u32(0..14);
+        let command = match kind {
+            6..=10 if state.store().level() == Level::FIRST => Command::Put { key, value },
+            6 => Command::PutExpiring { key, value, ttl },
+            7 => Command::CasExpiring { key, expected: Expected::Absent, value, ttl },
+            8 => Command::Touch { key, ttl },
+            9 => Command::Persist { key },
+            10 => {
+                let tick = state.due_tick(Revision(rng.u64(..at)), true, |_| false);
+                tick.map_or(Command::Persist { key }, |tick| Command::Tick(tick.into()))
+            }
             0 => Command::Delete { key },
             1 => Command::Cas { key, expect: None, value },
             2 => Command::Incr { key, by: rng.i64(-5..5) },
@@ -176,7 +233,8 @@ mod tests {
             }
             _ => Command::Put { key, value },
         };
-        let session = rng.bool().then(|| session(&format!("c{}", rng.u32(0..5)), rng.u64(0..100)));
+        let has_session = rng.bool() && !command.is_leaders();
+        let session = has_session.then(|| session(&format!("c{}", rng.u32(0..5)), rng.u64(0..100)));
         apply(state, &command, session.as_ref(), at);
     }
 
@@ -190,6 +248,7 @@ mod tests {
             let mut at = 1;
             let raised_at = rng.u64(0..200);
             let mut step = |state: &mut State, rng: &mut fastrand::Rng| {
+                state.advance(Instant::from_micros(at * rng.u64(1..20_000)));
                 if at == raised_at {
                     apply(state, &Command::RaiseLevel(Level::REVISIONS), None, at);
                 } else {
@@ -222,10 +281,10 @@ mod tests {
         apply(&mut state, &put, Some(&session("c", 1)), 1);
         apply(&mut state, &Command::RaiseLevel(Level::REVISIONS), None, 2);
         let first = apply(&mut state, &incr, Some(&session("c", 2)), 3);
-        assert_eq!(first, Outcome::Sum(2).with_meta(KeyMeta::created_at(Revision(3))));
+        assert_eq!(first, Outcome::Sum(2).with_meta(KeyMeta::of(Revision(3), Revision(3))));
         apply(&mut state, &incr, None, 4);
         assert_eq!(apply(&mut state, &incr, Some(&session("c", 2)), 5), first);
-        let raised = KeyMeta::created_at(Revision(2));
+        let raised = KeyMeta::of(Revision(2), Revision(2));
         assert_eq!(apply(&mut state, &put, Some(&session("c", 1)), 6), Outcome::Done.with_meta(raised));
     }
 }

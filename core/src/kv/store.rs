@@ -4,22 +4,25 @@ use std::ops::Bound;
 
 use super::command::Command;
 use super::counter;
+use super::expiry::{Expiries, Expiry};
 use super::frozen::Frozen;
 use super::level::Level;
-use super::map::Map;
+use super::map::{Held, Map};
 use super::outcome::{Applied, Outcome};
-use super::revision::{KeyMeta, Revision};
+use super::revision::{KeyMeta, Revision, Stamp};
 use super::scan::{Found, Item, Page, Query, Scan, ScanContent};
-use super::table::Held;
 use super::text::{Key, Value};
+use super::ttl::{Tick, Ttl};
+use super::txn::Expected;
 use crate::mutant::{self, Mutant};
 
 mod transaction;
 
 /// The key-value map.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Store {
     values: Map,
+    expiries: Expiries,
     /// The entry that raised the level; [`Revision::NONE`]: the level is the first one. Revisions
     /// are counted from there.
     first: Revision,
@@ -27,16 +30,24 @@ pub struct Store {
     frozen: Option<Frozen>,
 }
 
-/// Two stores are equal when their keys have the same values and the same known revisions. A
-/// snapshot in progress makes no difference.
+impl Default for Store {
+    fn default() -> Self {
+        Self::seeded(0)
+    }
+}
+
+/// Two stores are equal when their keys have the same values, the same known revisions and the same
+/// expiry. A snapshot in progress makes no difference.
 impl PartialEq for Store {
     fn eq(&self, other: &Self) -> bool {
         let is_same = |((key, held), (other_key, other_held)): ((&Key, &Held), (&Key, &Held))| {
-            (key, &held.value, self.meta_of(held))
-                == (other_key, &other_held.value, other.meta_of(other_held))
+            (key, &held.value, self.known(held.stamp), self.expiries.get(key))
+                == (other_key, &other_held.value, other.known(other_held.stamp), other.expiries.get(key))
         };
         let is_level = self.first == other.first && self.len() == other.len();
-        is_level && self.values.iter().zip(other.values.iter()).all(is_same)
+        is_level
+            && self.expiries == other.expiries
+            && self.values.iter().zip(other.values.iter()).all(is_same)
     }
 }
 
@@ -46,7 +57,8 @@ impl Store {
     /// An empty store. The seed keeps others from choosing keys that collide in the hash table, and
     /// changes nothing else.
     pub(super) fn seeded(seed: u64) -> Self {
-        Self { values: Map::seeded(seed), ..Self::default() }
+        let (values, expiries) = (Map::seeded(seed), Expiries::seeded(seed));
+        Self { values, expiries, first: Revision::NONE, frozen: None }
     }
 
     /// Executes the command of the entry at revision `at`.
@@ -73,6 +85,17 @@ impl Store {
                     self.mismatch(key)
                 }
             }
+            Command::PutExpiring { key, value, ttl } => self.set_expiring(key, value, *ttl, at),
+            Command::CasExpiring { key, expected, value, ttl } => {
+                if self.is_as_expected(key, expected) {
+                    self.set_expiring(key, value, *ttl, at)
+                } else {
+                    self.mismatch(key)
+                }
+            }
+            Command::Touch { key, ttl } => self.change_expiry(key, Some(*ttl), at),
+            Command::Persist { key } => self.change_expiry(key, None, at),
+            Command::Tick(tick) => self.tick(tick, at),
             Command::Incr { key, by } => self.add(key, *by, at),
             Command::DeletePrefix { prefix, keys_max } => self.remove_prefix(prefix, *keys_max, at),
             Command::Txn(txn) => self.transact(txn, at),
@@ -85,23 +108,72 @@ impl Store {
         }
     }
 
+    /// Sets the key, which does not expire from then on.
     fn set(&mut self, key: &Key, value: &Value, at: Revision) -> Applied {
         self.preserve(key);
-        let meta = self.values.set(key, value, at);
-        Outcome::Done.with_meta(self.known(meta))
+        let stamp = self.values.set(key, value, at);
+        if stamp.expires() && !mutant::is_active(Mutant::PutKeepsExpiry) {
+            self.expiries.remove(key);
+            self.values.set_expires(key, false);
+        }
+        Outcome::Done.with_meta(self.known(stamp))
+    }
+
+    fn set_expiring(&mut self, key: &Key, value: &Value, ttl: Ttl, at: Revision) -> Applied {
+        self.preserve(key);
+        let stamp = self.values.set(key, value, at);
+        self.expiries.set(key, ttl, at);
+        self.values.set_expires(key, true);
+        Outcome::Done.with_meta(self.known(stamp))
+    }
+
+    /// Sets when the key expires, or that it does not, and leaves its value and revisions.
+    fn change_expiry(&mut self, key: &Key, ttl: Option<Ttl>, at: Revision) -> Applied {
+        let Some(stamp) = self.held(key).map(|held| held.stamp) else {
+            return Outcome::NotFound.without_meta();
+        };
+        self.preserve(key);
+        match ttl {
+            Some(_) if stamp.expires() && mutant::is_active(Mutant::TouchChangesNothing) => {}
+            Some(ttl) => self.expiries.set(key, ttl, at),
+            None => self.expiries.remove(key),
+        }
+        self.values.set_expires(key, ttl.is_some());
+        Outcome::Done.with_meta(self.known(stamp))
+    }
+
+    /// Removes the keys that expire, and dates those that the leader had applied.
+    fn tick(&mut self, tick: &Tick, at: Revision) -> Applied {
+        let expired = tick.expired.iter().filter(|key| self.expiries.is_expired_by(key, tick.applied));
+        let expired: Vec<_> = expired.chain(&self.overdue_here_by_mutant()).cloned().collect();
+        for key in &expired {
+            self.remove(key, at);
+        }
+        for key in self.expiries.dated_by(tick.applied) {
+            self.preserve(&key);
+            self.expiries.date(&key, tick.time);
+        }
+        self.expiries.ticked(at, tick.time);
+        Outcome::Done.without_meta()
     }
 
     fn remove(&mut self, key: &Key, at: Revision) -> Applied {
         self.preserve(key);
-        match self.values.remove(key) {
-            Some(removed) => Outcome::Done.with_meta(self.known(KeyMeta { rev: at, ..removed })),
-            None => Outcome::NotFound.without_meta(),
+        let Some(stamp) = self.values.remove(key) else { return Outcome::NotFound.without_meta() };
+        if stamp.expires() {
+            self.expiries.remove(key);
         }
+        Outcome::Done.with_meta(self.known(Stamp::of(KeyMeta { rev: at, ..stamp.meta() })))
     }
 
+    /// Adds to the key's number. A key that expires still does.
     fn add(&mut self, key: &Key, by: i64, at: Revision) -> Applied {
         match counter::sum(self.value_of(key), by) {
-            Ok(sum) => Outcome::Sum(sum).with_meta(self.set(key, &counter::value_of(sum), at).meta),
+            Ok(sum) => {
+                self.preserve(key);
+                let stamp = self.values.set(key, &counter::value_of(sum), at);
+                Outcome::Sum(sum).with_meta(self.meta_of(key, stamp))
+            }
             Err(outcome) => outcome.without_meta(),
         }
     }
@@ -123,22 +195,31 @@ impl Store {
 
     /// Returns whether the key has this revision; [`Revision::NONE`]: whether it is absent.
     fn has_revision(&self, key: &Key, rev: Revision) -> bool {
-        let current = self.held(key).map_or(Revision::NONE, |held| self.meta_of(held).rev);
+        let current = self.held(key).map_or(Revision::NONE, |held| self.known(held.stamp).rev);
         current == rev || mutant::is_active(Mutant::RevisionIgnored)
+    }
+
+    fn is_as_expected(&self, key: &Key, expected: &Expected) -> bool {
+        match expected {
+            Expected::Revision(rev) => self.has_revision(key, *rev),
+            Expected::Value(value) => self.value_of(key) == Some(value),
+            Expected::Absent => self.held(key).is_none(),
+        }
     }
 
     /// The outcome for a key that is not as the command expects.
     fn mismatch(&self, key: &Key) -> Applied {
         let held = self.held(key);
         let actual = held.map(|held| held.value.clone());
-        Outcome::Mismatch { actual }.with_meta(held.map_or_else(KeyMeta::default, |held| self.meta_of(held)))
+        let meta = held.map_or_else(KeyMeta::default, |held| self.known(held.stamp));
+        Outcome::Mismatch { actual }.with_meta(meta)
     }
 
     /// Saves the key for the frozen view before it changes.
     #[inline]
     fn preserve(&mut self, key: &Key) {
         if let Some(frozen) = &mut self.frozen {
-            frozen.preserve(key, &self.values);
+            frozen.preserve(key, &self.values, &self.expiries);
         }
     }
 
@@ -150,12 +231,15 @@ impl Store {
         self.held(key).map(|held| &held.value)
     }
 
-    fn meta_of(&self, held: &Held) -> KeyMeta {
-        self.known(held.meta)
+    /// The revisions of a key, and the time to live that is left.
+    fn meta_of(&self, key: &Key, stamp: Stamp) -> KeyMeta {
+        let ttl = if stamp.expires() { self.expiries.left(key) } else { None };
+        KeyMeta { ttl, ..self.known(stamp) }
     }
 
     /// The revisions as every node knows them. See [`Level`].
-    fn known(&self, meta: KeyMeta) -> KeyMeta {
+    fn known(&self, stamp: Stamp) -> KeyMeta {
+        let meta = stamp.meta();
         match self.level() {
             Level::FIRST => KeyMeta::default(),
             _ => uncounted_by_mutant(meta).unwrap_or_else(|| meta.counted_from(self.first)),
@@ -192,19 +276,45 @@ impl Store {
     /// Appends the next lines of the frozen map to `text`, until it holds `bytes_max` bytes.
     /// Returns whether all lines were read.
     pub(super) fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
-        self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, text, bytes_max))
+        self.frozen.as_mut().is_none_or(|frozen| frozen.read(&self.values, &self.expiries, text, bytes_max))
     }
 
     /// Adds a key and its value from a line of [`Store::read_frozen`]. Where the map `beside`, of
     /// another node in this process, has the same key or value, both share the text.
-    pub(super) fn restore(&mut self, key: &Key, held: Held, beside: Option<&Self>) {
+    pub(super) fn restore(
+        &mut self,
+        key: &Key,
+        mut held: Held,
+        expiry: Option<Expiry>,
+        beside: Option<&Self>,
+    ) {
+        if let Some(expiry) = expiry {
+            held.stamp.set_expires(true);
+            self.expiries.restore(key, expiry);
+        }
         match beside.and_then(|beside| beside.values.get_pair(key)) {
             Some((shared, same)) if same.value == held.value => {
-                self.values.restore(shared, Held { value: same.value.clone(), meta: held.meta });
+                self.values.restore(shared, Held { value: same.value.clone(), stamp: held.stamp });
             }
             Some((shared, _)) => self.values.restore(shared, held),
             None => self.values.restore(key, held),
         }
+    }
+
+    /// The times to live, read-only.
+    pub(super) fn expiries(&self) -> &Expiries {
+        &self.expiries
+    }
+
+    /// The times to live, to move their clock on or to restore them.
+    pub(super) fn expiries_mut(&mut self) -> &mut Expiries {
+        &mut self.expiries
+    }
+
+    /// The number of keys that expire.
+    #[must_use]
+    pub fn expiring_len(&self) -> usize {
+        self.expiries.len()
     }
 
     /// The last key in the order of keys.
@@ -218,7 +328,7 @@ impl Store {
         match query {
             Query::Value(key) => Found::Value(self.value_of(key).cloned()),
             Query::Entry(key) => {
-                Found::Entry(self.held(key).map(|held| (held.value.clone(), self.meta_of(held))))
+                Found::Entry(self.held(key).map(|held| (held.value.clone(), self.meta_of(key, held.stamp))))
             }
             Query::Scan(scan) if scan.content == ScanContent::Count => Found::Count(self.count(scan)),
             Query::Scan(scan) => Found::Page(self.scan(scan)),
@@ -234,7 +344,8 @@ impl Store {
     /// The revisions of the key, if it has a value and they are known.
     #[must_use]
     pub fn meta(&self, key: &str) -> Option<KeyMeta> {
-        self.held(&Key::from_log(key)).map(|held| self.meta_of(held)).filter(|meta| meta.is_known())
+        let meta = self.held(&Key::from_log(key)).map(|held| self.known(held.stamp));
+        meta.filter(|meta| meta.is_known())
     }
 
     /// The number of keys.
@@ -275,7 +386,7 @@ impl Store {
         let (mut page, mut bytes) = (Page::default(), 0);
         for (key, held) in range.skip(skipped_by_mutant(scan)) {
             let value = (scan.content == ScanContent::Values).then(|| held.value.clone());
-            let meta = if scan.wants_meta { self.meta_of(held) } else { KeyMeta::default() };
+            let meta = if scan.wants_meta { self.meta_of(key, held.stamp) } else { KeyMeta::default() };
             let item = Item { key: key.clone(), value, meta };
             bytes += item.bytes();
             let is_full = page.items.len() >= scan.items_max;
@@ -286,6 +397,15 @@ impl Store {
             page.items.push(item);
         }
         page
+    }
+}
+
+impl Store {
+    /// Deliberate bug: a tick also removes the keys that are due by this node's own clock.
+    fn overdue_here_by_mutant(&self) -> Vec<Key> {
+        let is_here = mutant::is_active(Mutant::ExpiryJudgedWhenApplied);
+        let tick = if is_here { self.expiries.due_tick(Revision::MAX, false, |_| false) } else { None };
+        tick.map(|tick| tick.expired).unwrap_or_default()
     }
 }
 

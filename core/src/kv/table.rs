@@ -5,8 +5,7 @@
 //! Tables with control bytes apart from their slots touch two places, and with the maps of several
 //! nodes in one process, these memory accesses are the cost of a look-up.
 
-use super::revision::KeyMeta;
-use super::text::{Key, Value};
+use super::text::Key;
 
 /// The number of slots when the first key is added.
 const SLOTS_MIN: usize = 8;
@@ -15,46 +14,39 @@ const SLOTS_MIN: usize = 8;
 /// long.
 const FILLED_OF_FOUR: usize = 3;
 
-/// The content of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
-    pub(super) value: Value,
-    pub(super) meta: KeyMeta,
-}
-
 /// The hash table.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(super) struct Table<T> {
     /// The slots: none, a power of two, or one and a half times that. At least one of them is
     /// empty.
-    slots: Vec<Option<(Key, Held)>>,
+    slots: Vec<Option<(Key, T)>>,
     len: usize,
     seed: u64,
 }
 
-impl Table {
+impl<T> Table<T> {
     /// An empty table. A client that does not know the seed cannot choose keys that collide.
     pub(super) fn seeded(seed: u64) -> Self {
         Self { slots: Vec::new(), len: 0, seed }
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<&Held> {
+    pub(super) fn get(&self, key: &Key) -> Option<&T> {
         self.get_pair(key).map(|(_, held)| held)
     }
 
     /// The table's own copy of the key, and its content.
-    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, Held)> {
+    pub(super) fn get_pair(&self, key: &Key) -> Option<&(Key, T)> {
         self.slots.get(self.find(key)?)?.as_ref()
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Held> {
+    pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut T> {
         let at = self.find(key)?;
         self.slots[at].as_mut().map(|(_, held)| held)
     }
 
     /// Adds a key that is absent.
-    pub(super) fn insert(&mut self, key: &Key, held: Held) {
+    pub(super) fn insert(&mut self, key: &Key, held: T) {
         if 4 * (self.len + 1) > FILLED_OF_FOUR * self.slots.len() {
             self.grow();
         }
@@ -65,7 +57,7 @@ impl Table {
     }
 
     /// Removes a key. Returns its content.
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Held> {
+    pub(super) fn remove(&mut self, key: &Key) -> Option<T> {
         let mut gap = self.find(key)?;
         let (_, removed) = self.slots[gap].take()?;
         self.len -= 1;
@@ -132,7 +124,7 @@ impl Table {
             len => len / 3 * 4,
         };
         let full = std::mem::take(&mut self.slots);
-        self.slots.resize(len, None);
+        self.slots.resize_with(len, || None);
         for (key, held) in full.into_iter().flatten() {
             let at = self.find(&key).expect("there is an empty slot");
             self.slots[at] = Some((key, held));
@@ -145,18 +137,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::kv::revision::Revision;
 
     fn key(number: u32) -> Key {
         Key::new(&format!("k{number}")).unwrap()
     }
 
-    fn held(number: u32) -> Held {
-        let value = Value::from_json(&number.to_string()).unwrap();
-        Held { value, meta: KeyMeta::created_at(Revision(number.into())) }
+    fn held(number: u32) -> String {
+        number.to_string()
     }
 
-    fn check(table: &Table, tree: &BTreeMap<Key, Held>, numbers: u32) {
+    fn check(table: &Table<String>, tree: &BTreeMap<Key, String>, numbers: u32) {
         assert_eq!(table.len, tree.len());
         assert_eq!(table.slots.iter().flatten().count(), tree.len());
         assert!((0..numbers).all(|number| table.get(&key(number)) == tree.get(&key(number))));
@@ -166,7 +156,7 @@ mod tests {
     fn it_behaves_like_a_tree_for_any_seed() {
         for seed in 0..40 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut table = Table::seeded(rng.u64(..));
+            let mut table: Table<String> = Table::seeded(rng.u64(..));
             let mut tree = BTreeMap::new();
             // Few keys in few slots, so that runs of full slots wrap around the end; with more keys
             // the table grows.

@@ -5,7 +5,7 @@
 //! | part | as JSON, in the log and in a request |
 //! | --- | --- |
 //! | condition | `{"key":K,"rev":N}` (0: absent), `{"key":K,"value":V}`, `{"key":K,"absent":true}` |
-//! | operation | `{"op":"put","key":K,"value":V}`, `{"op":"delete","key":K}`, `{"op":"incr","key":K,"by":N}`, `{"op":"get","key":K}` |
+//! | operation | `{"op":"put","key":K,"value":V}`, also with `"ttl_ms":N`; `{"op":"delete","key":K}`, `{"op":"incr","key":K,"by":N}`, `{"op":"get","key":K}` |
 //!
 //! Each branch writes a key at most once. So whether an increment can fail depends only on the map
 //! before the transaction, and is known before the first operation changes anything.
@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 
 use super::revision::Revision;
 use super::text::{Key, KeyError, Value, ValueError, given, push, push_json_string};
+use super::ttl::{TTL_MS_MAX, Ttl, push_ttl};
 
 /// The most operations of a transaction, in both branches together.
 pub const TXN_OPERATIONS_MAX: usize = 128;
@@ -66,6 +67,8 @@ pub enum TxnOperation {
         key: Key,
         /// Its new value.
         value: Value,
+        /// Its time to live; `None`: it does not expire.
+        ttl: Option<Ttl>,
     },
     /// Removes the key.
     Delete {
@@ -119,6 +122,8 @@ pub enum TxnFault {
     Key(KeyError),
     /// The value is invalid.
     Value(ValueError),
+    /// The time to live is not 1 to [`TTL_MS_MAX`].
+    Ttl,
     /// An earlier operation of the same branch writes the same key.
     WrittenTwice,
 }
@@ -149,8 +154,10 @@ impl fmt::Display for TxnError {
             }
             TxnFault::Operation => f.write_str("\"op\" is \"put\", \"delete\", \"incr\" or \"get\""),
             TxnFault::Stray => f.write_str(
-                "a put has \"key\" and \"value\", an incr \"key\" and \"by\", a delete and a get only \"key\"",
+                "a put has \"key\", \"value\" and perhaps \"ttl_ms\", an incr \"key\" and \"by\", a delete and \
+                 a get only \"key\"",
             ),
+            TxnFault::Ttl => write!(f, "\"ttl_ms\" is 1 to {TTL_MS_MAX}"),
             TxnFault::Key(error) => error.fmt(f),
             TxnFault::Value(error) => error.fmt(f),
             TxnFault::WrittenTwice => f.write_str("a branch writes each key at most once"),
@@ -190,7 +197,8 @@ impl TxnOperation {
         });
         push_json_string(line, self.key().as_str());
         match self {
-            Self::Put { value, .. } => {
+            Self::Put { value, ttl, .. } => {
+                push_ttl(line, *ttl);
                 line.push_str(",\"value\":");
                 line.push_str(value.as_json());
             }
@@ -240,6 +248,7 @@ struct OperationText<'a> {
     #[serde(borrow, default, deserialize_with = "given")]
     value: Option<&'a RawValue>,
     by: Option<i64>,
+    ttl_ms: Option<u64>,
 }
 
 impl ConditionText<'_> {
@@ -258,9 +267,13 @@ impl ConditionText<'_> {
 impl OperationText<'_> {
     fn read(&self) -> Result<TxnOperation, TxnFault> {
         let key = Key::new(&self.key).map_err(TxnFault::Key)?;
+        let ttl = self.ttl_ms.map(|ms| Ttl::from_ms(ms).ok_or(TxnFault::Ttl)).transpose()?;
+        if ttl.is_some() && self.op != "put" {
+            return Err(TxnFault::Stray);
+        }
         match (&*self.op, self.value, self.by) {
             ("put", Some(json), None) => {
-                Ok(TxnOperation::Put { key, value: Value::new(json).map_err(TxnFault::Value)? })
+                Ok(TxnOperation::Put { key, value: Value::new(json).map_err(TxnFault::Value)?, ttl })
             }
             ("delete", None, None) => Ok(TxnOperation::Delete { key }),
             ("incr", None, Some(by)) => Ok(TxnOperation::Incr { key, by }),

@@ -2,7 +2,7 @@
 
 use super::message::{read_configuration, read_index, read_part, write_configuration, write_part};
 use super::wire::{Reader, Writer};
-use crate::kv::{Applied, Found, Item, Key, KeyMeta, Outcome, Page, Revision, Value};
+use crate::kv::{Applied, Found, Item, Key, KeyMeta, Outcome, Page, Revision, Ttl, Value};
 use crate::raft::{ChangeError, NodeId, Role, Term};
 use crate::replica::{Answer, RequestRefusal, Status};
 
@@ -95,10 +95,11 @@ fn write_outcome(outcome: &Outcome, meta: KeyMeta, to: &mut Writer<'_>) {
         }
         Outcome::SessionExpired => to.u8(4),
         outcome => {
-            to.u8(6);
+            to.u8(if meta.ttl.is_some() { 7 } else { 6 });
             let mut json = String::new();
             Applied { outcome: outcome.clone(), meta }.push_json(&mut json);
             to.text(&json);
+            meta.ttl.into_iter().for_each(|ttl| to.u64(ttl.ms()));
         }
     }
 }
@@ -110,7 +111,11 @@ fn read_outcome(from: &mut Reader<'_>) -> Option<Applied> {
         3 => Outcome::Mismatch { actual: from.option(read_value)? }.without_meta(),
         4 => Outcome::SessionExpired.without_meta(),
         5 => Outcome::Done.with_meta(read_meta(from)?),
-        6 => Applied::from_json(from.text()?)?,
+        kind @ (6 | 7) => {
+            let mut applied = Applied::from_json(from.text()?)?;
+            applied.meta.ttl = if kind == 7 { Some(Ttl::from_ms(from.u64()?)?) } else { None };
+            applied
+        }
         _ => return None,
     })
 }
@@ -118,10 +123,16 @@ fn read_outcome(from: &mut Reader<'_>) -> Option<Applied> {
 fn write_meta(meta: KeyMeta, to: &mut Writer<'_>) {
     to.u64(meta.rev.0);
     to.u64(meta.created.0);
+    to.u64(meta.ttl.map_or(0, Ttl::ms));
 }
 
 fn read_meta(from: &mut Reader<'_>) -> Option<KeyMeta> {
-    Some(KeyMeta { rev: Revision(from.u64()?), created: Revision(from.u64()?) })
+    let (rev, created) = (Revision(from.u64()?), Revision(from.u64()?));
+    let ttl = match from.u64()? {
+        0 => None,
+        ms => Some(Ttl::from_ms(ms)?),
+    };
+    Some(KeyMeta { rev, created, ttl })
 }
 
 /// Encodes the answer to a query. Programs without levels know only the first two kinds.

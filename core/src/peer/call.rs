@@ -100,8 +100,7 @@ fn read_write(payload: &str) -> Option<Request> {
             let expect = expect.map_or(Some(None), |json| value(json).map(Some))?;
             Command::Cas { key: key(&text)?, expect, value: value(json)? }
         }
-        // Only a leader raises the level.
-        Operation::Other(Command::RaiseLevel(_)) => return None,
+        Operation::Other(command) if command.is_leaders() => return None,
         Operation::Other(command) => command,
     };
     let session = match session {

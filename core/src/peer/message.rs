@@ -13,14 +13,16 @@
 //! them again for each follower.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::wire::{Reader, Writer};
 use crate::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, Checksum, Configuration,
-    Entries, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
-    Message, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
-    Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term,
+    ELAPSED_MAX, Elapsed, Entries, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse,
+    LogIndex, LogPoint, Message, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
+    RequestVoteResponse, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term,
 };
+use crate::time::micros;
 
 pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
     to.u64(message.from.0);
@@ -40,12 +42,7 @@ pub(super) fn write(message: &Message, to: &mut Writer<'_>) {
             write_append_response(*response, to);
         }
         Body::Heartbeat(heartbeat) => {
-            to.u8(if heartbeat.commit_checksum.is_some() { 15 } else { 7 });
-            to.u64(heartbeat.leader_commit.0);
-            if let Some(checksum) = heartbeat.commit_checksum {
-                to.u32(checksum.0);
-            }
-            to.u64(heartbeat.round.0);
+            write_heartbeat(heartbeat, to);
         }
         Body::HeartbeatResponse(response) => {
             to.u8(8);
@@ -88,11 +85,7 @@ pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
         4 => Body::RequestVoteResponse(read_vote_response(from)?),
         5 => Body::AppendEntries(read_append(from)?),
         6 => Body::AppendEntriesResponse(read_append_response(from)?),
-        kind @ (7 | 15) => Body::Heartbeat(Heartbeat {
-            leader_commit: read_index(from)?,
-            commit_checksum: if kind == 15 { Some(Checksum(from.u32()?)) } else { None },
-            round: ReadRound(from.u64()?),
-        }),
+        kind @ (7 | 15 | 16) => Body::Heartbeat(read_heartbeat(kind, from)?),
         8 => Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(from.u64()?) }),
         9 => Body::NewerTerm,
         10 => Body::ReadIndex(ReadIndex { batch: ReadBatch(from.u64()?) }),
@@ -115,6 +108,43 @@ pub(super) fn read(from: &mut Reader<'_>) -> Option<Message> {
     };
     // The connection knows the sender's incarnation.
     Some(Message { from: sender, incarnation: None, to: receiver, term, body })
+}
+
+/// Encodes a heartbeat. Programs without levels know only the kinds without an age.
+fn write_heartbeat(heartbeat: &Heartbeat, to: &mut Writer<'_>) {
+    match (heartbeat.elapsed, heartbeat.commit_checksum) {
+        (Some(_), _) => to.u8(16),
+        (None, Some(_)) => to.u8(15),
+        (None, None) => to.u8(7),
+    }
+    to.u64(heartbeat.leader_commit.0);
+    match (heartbeat.elapsed, heartbeat.commit_checksum) {
+        (Some(Elapsed { since, time }), checksum) => {
+            to.option(checksum, |to, checksum| to.u32(checksum.0));
+            to.u64(since.0);
+            to.u64(micros(time));
+        }
+        (None, Some(checksum)) => to.u32(checksum.0),
+        (None, None) => {}
+    }
+    to.u64(heartbeat.round.0);
+}
+
+fn read_heartbeat(kind: u8, from: &mut Reader<'_>) -> Option<Heartbeat> {
+    let leader_commit = read_index(from)?;
+    let commit_checksum = match kind {
+        16 => from.option(|from| from.u32().map(Checksum))?,
+        15 => Some(Checksum(from.u32()?)),
+        _ => None,
+    };
+    let elapsed = match kind {
+        16 => {
+            let (since, time) = (read_index(from)?, Duration::from_micros(from.u64()?));
+            (time <= ELAPSED_MAX).then_some(Some(Elapsed { since, time }))?
+        }
+        _ => None,
+    };
+    Some(Heartbeat { leader_commit, commit_checksum, round: ReadRound(from.u64()?), elapsed })
 }
 
 fn write_vote(kind: u8, call: RequestVote, to: &mut Writer<'_>) {

@@ -240,6 +240,7 @@ mod tests {
             leader_commit: LogIndex(1),
             commit_checksum: None,
             round: ReadRound(round),
+            elapsed: None,
         }))
     }
 

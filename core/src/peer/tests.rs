@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::*;
 use crate::kv::{
     Applied, ClientName, Command, Found, Item, Key, KeyMeta, Outcome, Page, Query, Revision, Scan,
-    ScanContent, Session, Txn, TxnOutcome, TxnResult, Value,
+    ScanContent, Session, Ttl, Txn, TxnOutcome, TxnResult, Value,
 };
 use crate::raft::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, BatchBuilder, Body, ChangeError, Checksum,
-    Configuration, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex, LogPoint,
-    Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
-    Role, Roster, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
+    Configuration, Elapsed, Heartbeat, HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, LogIndex,
+    LogPoint, Member, NodeId, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
+    RequestVoteResponse, Role, Roster, Runs, SnapshotEnd, SnapshotMeta, SnapshotPart, Term, Voters,
 };
 use crate::replica::{BackupPiece, MemberChange, MemberOrder, RequestRefusal, Status};
 
@@ -72,6 +72,7 @@ fn bodies() -> Vec<Body> {
             leader_commit: LogIndex(8),
             commit_checksum: Some(Checksum(77)),
             round: ReadRound(2),
+            elapsed: Some(Elapsed { since: LogIndex(3), time: std::time::Duration::from_micros(5) }),
         }),
         Body::HeartbeatResponse(HeartbeatResponse { round: ReadRound(2) }),
         Body::NewerTerm,
@@ -159,7 +160,8 @@ fn status() -> Status {
 fn answers() -> Vec<Answer> {
     let value = || Value::from_json("\"chips\"").unwrap();
     let applied = |Applied { outcome, meta }| Answer::Applied { index: LogIndex(4), outcome, meta };
-    let meta = KeyMeta { rev: Revision(9), created: Revision(3) };
+    let meta = KeyMeta::of(Revision(9), Revision(3));
+    let expiring = KeyMeta { ttl: Ttl::from_ms(250), ..meta };
     let read = |found| Answer::Read { index: LogIndex(4), found };
     let item = Item { key: Key::new("k").unwrap(), value: Some(value()), meta: KeyMeta::default() };
     let status = status();
@@ -194,6 +196,7 @@ fn answers() -> Vec<Answer> {
         applied(Outcome::Done.with_meta(meta)),
         applied(Outcome::Mismatch { actual: Some(value()) }.with_meta(meta)),
         applied(Outcome::Sum(-3).with_meta(meta)),
+        applied(Outcome::Sum(-3).with_meta(expiring)),
         applied(Outcome::NotANumber.without_meta()),
         applied(Outcome::OutOfRange.without_meta()),
         applied(Outcome::TooLarge.without_meta()),
@@ -201,8 +204,9 @@ fn answers() -> Vec<Answer> {
         applied(Outcome::Deleted { keys: 3, more: true }.without_meta()),
         read(Found::Entry(None)),
         read(Found::Entry(Some((value(), meta)))),
+        read(Found::Entry(Some((value(), expiring)))),
         read(Found::Count(7)),
-        read(Found::Page(Page { items: vec![Item { meta, ..item.clone() }], more: false })),
+        read(Found::Page(Page { items: vec![Item { meta: expiring, ..item.clone() }], more: false })),
         read(Found::Page(Page { items: vec![Item { value: None, ..item.clone() }], more: false })),
         read(Found::Value(None)),
         read(Found::Value(Some(value()))),
@@ -324,7 +328,8 @@ fn absurd_terms_and_indexes_are_refused() {
         assert_eq!(read(vote(index, term)), Err(FrameError::Unknown), "{index} {term}");
     }
     let commit_checksum = Some(Checksum(1));
-    let beat = Heartbeat { leader_commit: LogIndex(u64::MAX), commit_checksum, round: ReadRound(0) };
+    let beat =
+        Heartbeat { leader_commit: LogIndex(u64::MAX), commit_checksum, round: ReadRound(0), elapsed: None };
     assert_eq!(read(Body::Heartbeat(beat)), Err(FrameError::Unknown));
 }
 

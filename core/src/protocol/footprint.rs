@@ -46,9 +46,11 @@ enum Footprint<'a> {
 fn footprint(shape: &Shape) -> Footprint<'_> {
     match shape {
         Shape::Get { key, .. } => Footprint::Read(key),
-        Shape::Put { key, .. } | Shape::Delete { key } | Shape::Cas { key, .. } | Shape::Incr { key } => {
-            Footprint::Write(key)
-        }
+        Shape::Put { key, .. }
+        | Shape::Delete { key }
+        | Shape::Cas { key, .. }
+        | Shape::Touch { key, .. }
+        | Shape::Incr { key } => Footprint::Write(key),
         Shape::Txn(txn) => Footprint::Transaction(txn),
         Shape::DeletePrefix => Footprint::WriteMany,
         Shape::Scan => Footprint::ReadMany,
@@ -136,7 +138,7 @@ mod tests {
     }
 
     fn put(key: &str) -> Shape {
-        Shape::Put { key: Key::new(key).unwrap(), value: Value::from_json("1").unwrap() }
+        Shape::Put { key: Key::new(key).unwrap(), value: Value::from_json("1").unwrap(), ttl: None }
     }
 
     /// A transaction that reads one key and writes another.

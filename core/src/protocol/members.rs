@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use super::backup::piece;
 use super::request::{BadRequest, Question, Shape, refuse, refuse_value};
 use crate::kv::{
-    ClientName, Command, DELETE_PREFIX_KEYS_MAX, KEY_BYTES_MAX, Key, Query, Revision, Scan, ScanContent,
-    Session, SessionError, Txn, Value, given,
+    ClientName, Command, DELETE_PREFIX_KEYS_MAX, Expected, KEY_BYTES_MAX, Key, Query, Revision, Scan,
+    ScanContent, Session, SessionError, TTL_MS_MAX, Ttl, Txn, Value, given,
 };
 use crate::raft::{LogIndex, NodeId, is_address};
 use crate::replica::{MemberChange, MemberOrder};
@@ -26,11 +26,13 @@ pub const SCAN_ITEMS_MAX: usize = 10_000;
 pub const SCAN_BYTES_MAX: usize = 1 << 20;
 
 /// All values of `op`.
-const OPS: [&str; 16] = [
+const OPS: [&str; 18] = [
     "put",
     "get",
     "delete",
     "cas",
+    "touch",
+    "persist",
     "incr",
     "delete_prefix",
     "txn",
@@ -88,6 +90,8 @@ pub(super) struct Members<'a> {
     #[serde(default)]
     by: Option<i64>,
     #[serde(default)]
+    ttl_ms: Option<u64>,
+    #[serde(default)]
     meta: Option<bool>,
     #[serde(borrow, default)]
     end: Option<Text<'a>>,
@@ -137,6 +141,17 @@ impl<'a> Members<'a> {
             Some("get") => self.get(false),
             Some("delete") => self.delete(session),
             Some("cas") => self.cas(session),
+            Some("touch") => {
+                let ttl = self.ttl()?.ok_or_else(|| refuse(Some(self), "\"ttl_ms\" is missing"))?;
+                let key = self.key()?;
+                let command = Command::Touch { key: key.clone(), ttl };
+                Ok(Question::Write(command, session, Shape::Touch { key, ttl: Some(ttl) }))
+            }
+            Some("persist") => {
+                let key = self.key()?;
+                let command = Command::Persist { key: key.clone() };
+                Ok(Question::Write(command, session, Shape::Touch { key, ttl: None }))
+            }
             Some("incr") => {
                 let (key, by) = (self.key()?, self.by.unwrap_or(1));
                 Ok(Question::Write(Command::Incr { key: key.clone(), by }, session, Shape::Incr { key }))
@@ -167,10 +182,12 @@ impl<'a> Members<'a> {
     /// meaning of the request.
     fn check_members(&self, op: Option<&str>) -> Result<(), Box<BadRequest>> {
         let allowed: &[&str] = match op {
-            None | Some("put") => &["key", "value", "meta"],
+            None | Some("put") => &["key", "value", "ttl_ms", "meta"],
             Some("get") => &["key", "consistency", "meta"],
             Some("delete") => &["key", "rev", "meta"],
-            Some("cas") => &["key", "expect", "rev", "value", "meta"],
+            Some("cas") => &["key", "expect", "rev", "value", "ttl_ms", "meta"],
+            Some("touch") => &["key", "ttl_ms", "meta"],
+            Some("persist") => &["key", "meta"],
             Some("incr") => &["key", "by", "meta"],
             Some("delete_prefix") => &["prefix", "limit"],
             Some("txn") => &["if", "then", "else"],
@@ -201,6 +218,7 @@ impl<'a> Members<'a> {
             ("covering", self.covering.is_some()),
             ("rev", self.rev.is_some()),
             ("by", self.by.is_some()),
+            ("ttl_ms", self.ttl_ms.is_some()),
             ("meta", self.meta.is_some()),
             ("end", self.end.is_some()),
             ("reverse", self.reverse.is_some()),
@@ -243,9 +261,12 @@ impl<'a> Members<'a> {
     }
 
     fn put(&self, session: Option<Session>) -> Result<Question, Box<BadRequest>> {
-        let (key, value) = (self.key()?, self.value()?);
-        let command = Command::Put { key: key.clone(), value: value.clone() };
-        Ok(Question::Write(command, session, Shape::Put { key, value }))
+        let (key, value, ttl) = (self.key()?, self.value()?, self.ttl()?);
+        let command = match ttl {
+            None => Command::Put { key: key.clone(), value: value.clone() },
+            Some(ttl) => Command::PutExpiring { key: key.clone(), value: value.clone(), ttl },
+        };
+        Ok(Question::Write(command, session, Shape::Put { key, value, ttl }))
     }
 
     fn get(&self, is_plain: bool) -> Result<Question, Box<BadRequest>> {
@@ -272,12 +293,13 @@ impl<'a> Members<'a> {
     }
 
     fn cas(&self, session: Option<Session>) -> Result<Question, Box<BadRequest>> {
-        let (key, value) = (self.key()?, self.value()?);
-        let swap = |expect| Command::Cas { key: key.clone(), expect, value: value.clone() };
-        let command = match (self.expect, self.rev.map(Revision)) {
-            (Some(json), None) if json.get() == "null" => swap(None),
-            (Some(json), None) => swap(Some(Value::new(json).map_err(|error| refuse_value(self, error))?)),
-            (None, Some(rev)) => Command::CasRevision { key: key.clone(), rev, value: value.clone() },
+        let (key, value, ttl) = (self.key()?, self.value()?, self.ttl()?);
+        let expected = match (self.expect, self.rev.map(Revision)) {
+            (Some(json), None) if json.get() == "null" => Expected::Absent,
+            (Some(json), None) => {
+                Expected::Value(Value::new(json).map_err(|error| refuse_value(self, error))?)
+            }
+            (None, Some(rev)) => Expected::Revision(rev),
             _ => {
                 return Err(refuse(
                     Some(self),
@@ -287,7 +309,16 @@ impl<'a> Members<'a> {
             }
         };
         let by_rev = self.rev.is_some();
-        Ok(Question::Write(command, session, Shape::Cas { key, value, by_rev }))
+        let command = Command::cas(key.clone(), expected, value.clone(), ttl);
+        Ok(Question::Write(command, session, Shape::Cas { key, value, ttl, by_rev }))
+    }
+
+    fn ttl(&self) -> Result<Option<Ttl>, Box<BadRequest>> {
+        let of_ms = |ms| {
+            let out_of_range = || refuse(Some(self), format_args!("\"ttl_ms\" is 1 to {TTL_MS_MAX}"));
+            Ttl::from_ms(ms).ok_or_else(out_of_range)
+        };
+        self.ttl_ms.map(of_ms).transpose()
     }
 
     fn delete_prefix(&self, session: Option<Session>) -> Result<Question, Box<BadRequest>> {

@@ -21,7 +21,7 @@ pub(super) fn plain(line: &[u8]) -> Option<Question> {
     }
     let value = Value::from_plain_string(value).ok()?;
     let command = Command::Put { key: key.clone(), value: value.clone() };
-    Some(Question::Write(command, None, Shape::Put { key, value }))
+    Some(Question::Write(command, None, Shape::Put { key, value, ttl: None }))
 }
 
 /// Splits a string without escapes, with its quotes, off the front of `text`.

@@ -122,16 +122,14 @@ fn push_answer(line: &mut String, shape: &Shape, wants_meta: bool, answer: &Answ
 fn push_outcome(line: &mut String, shape: &Shape, wants_meta: bool, outcome: &Outcome, found: KeyMeta) {
     let meta = Some(found).filter(|_| wants_meta);
     match (shape, outcome) {
-        (Shape::Put { key, value } | Shape::Cas { key, value, .. }, Outcome::Done) => {
+        (Shape::Put { key, value, ttl } | Shape::Cas { key, value, ttl, .. }, Outcome::Done) => {
             push_key_and_value(line, key, value.as_json());
-            push_meta(line, meta);
+            push_meta(line, meta.map(|meta| KeyMeta { ttl: *ttl, ..meta }));
             line.push_str(",\"status\":\"ok\"");
         }
-        (Shape::Delete { key }, Outcome::Done) => {
-            line.push_str("{\"key\":");
-            push_json_string(line, key.as_str());
-            push_meta(line, meta);
-            line.push_str(",\"status\":\"ok\"");
+        (Shape::Delete { key }, Outcome::Done) => push_done(line, key, meta),
+        (Shape::Touch { key, ttl }, Outcome::Done) => {
+            push_done(line, key, meta.map(|meta| KeyMeta { ttl: *ttl, ..meta }));
         }
         (Shape::Incr { key }, Outcome::Sum(sum)) => {
             push_key_and_sum(line, key, *sum);
@@ -167,6 +165,13 @@ fn push_outcome(line: &mut String, shape: &Shape, wants_meta: bool, outcome: &Ou
     }
 }
 
+fn push_done(line: &mut String, key: &Key, meta: Option<KeyMeta>) {
+    line.push_str("{\"key\":");
+    push_json_string(line, key.as_str());
+    push_meta(line, meta);
+    line.push_str(",\"status\":\"ok\"");
+}
+
 fn push_key_and_value(line: &mut String, key: &Key, json: &str) {
     line.push_str("{\"key\":");
     push_json_string(line, key.as_str());
@@ -179,12 +184,15 @@ fn push_key_and_sum(line: &mut String, key: &Key, sum: i64) {
     push(line, format_args!("{sum}"));
 }
 
-/// Appends revisions, as far as the key has them.
+/// Appends revisions and the time to live, as far as the key has them.
 fn push_meta(line: &mut String, meta: Option<KeyMeta>) {
-    let Some(KeyMeta { rev, created }) = meta else { return };
+    let Some(KeyMeta { rev, created, ttl }) = meta else { return };
     push(line, format_args!(",\"rev\":{rev}"));
     if created > Revision::NONE {
         push(line, format_args!(",\"created\":{created}"));
+    }
+    if let Some(ttl) = ttl {
+        push(line, format_args!(",\"ttl_ms\":{}", ttl.ms()));
     }
 }
 
@@ -382,6 +390,7 @@ fn push_key_of(line: &mut String, shape: &Shape) {
         | Shape::Get { key, .. }
         | Shape::Delete { key }
         | Shape::Cas { key, .. }
+        | Shape::Touch { key, .. }
         | Shape::Incr { key } => key,
         Shape::DeletePrefix
         | Shape::Txn(_)

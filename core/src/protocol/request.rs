@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 
 use super::members::Members;
 use super::plain::plain;
-use crate::kv::{Command, Key, Query, Session, Txn, Value, ValueError, given};
+use crate::kv::{Command, Key, Query, Session, Ttl, Txn, Value, ValueError, given};
 use crate::raft::NodeId;
 use crate::replica::{BackupPiece, MemberOrder};
 
@@ -67,6 +67,7 @@ pub(super) enum Shape {
     Put {
         key: Key,
         value: Value,
+        ttl: Option<Ttl>,
     },
     /// `is_plain`: the request has no `op`; then the reply for a missing key carries no error.
     Get {
@@ -80,7 +81,13 @@ pub(super) enum Shape {
     Cas {
         key: Key,
         value: Value,
+        ttl: Option<Ttl>,
         by_rev: bool,
+    },
+    /// The time to live of a key, set or taken away.
+    Touch {
+        key: Key,
+        ttl: Option<Ttl>,
     },
     Incr {
         key: Key,

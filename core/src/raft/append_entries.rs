@@ -70,6 +70,7 @@ impl Node {
 
     pub(super) fn on_heartbeat(&mut self, leader: NodeId, heartbeat: Heartbeat, now: Instant) {
         self.follow(leader, now);
+        self.heard_elapsed = heartbeat.elapsed.or(self.heard_elapsed);
         // The leader names only a commit index up to which it knows the log of this follower to
         // match. A log that is shorter belongs to another node: one that lost its disk, or a
         // removed one with the same id. The entries of such a log need not be committed.

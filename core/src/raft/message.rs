@@ -4,6 +4,8 @@
 //! A response repeats the number of its call (`round`, `sequence`), so that a late, repeated or
 //! reordered response is recognised by this number and never by indexes alone.
 
+use std::time::Duration;
+
 use super::runs::Runs;
 use super::snapshot::SnapshotPart;
 use super::types::{Checksum, LogIndex, LogPoint, NodeId, Term};
@@ -157,7 +159,24 @@ pub struct Heartbeat {
     pub commit_checksum: Option<Checksum>,
     /// The latest round that the leader has begun.
     pub round: ReadRound,
+    /// How much time has passed at the leader since it applied an entry; see
+    /// [`Node::set_elapsed`](super::Node::set_elapsed).
+    pub elapsed: Option<Elapsed>,
 }
+
+/// The time that has passed at a leader since it applied an entry, of which its state machine needs
+/// to know the age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed {
+    /// The entry.
+    pub since: LogIndex,
+    /// The time, at most [`ELAPSED_MAX`].
+    pub time: Duration,
+}
+
+/// The longest time that a leader states: far longer than any runs. A longer one is an error of its
+/// sender.
+pub const ELAPSED_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A follower's answer to a [`Heartbeat`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

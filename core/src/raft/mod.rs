@@ -91,9 +91,9 @@ pub use line::{Line, LineError};
 pub use log::Log;
 pub use membership::{ChangeError, PROMOTION_LAG_MAX};
 pub use message::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, Heartbeat, HeartbeatResponse, InstallOutcome,
-    InstallSnapshotResponse, Message, ReadBatch, ReadIndex, ReadIndexResponse, ReadRound, RequestVote,
-    RequestVoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Body, ELAPSED_MAX, Elapsed, Heartbeat,
+    HeartbeatResponse, InstallOutcome, InstallSnapshotResponse, Message, ReadBatch, ReadIndex,
+    ReadIndexResponse, ReadRound, RequestVote, RequestVoteResponse,
 };
 pub use node::ProposeError;
 pub use output::Output;

@@ -112,6 +112,8 @@ impl Node {
             receiving: None,
             proposals: BatchBuilder::new(last),
             turn: Turn::new(last.index),
+            elapsed: None,
+            heard_elapsed: None,
         };
         for run in node.log.entries_from(covered.next(), usize::MAX) {
             for (index, configuration) in run.configurations() {

@@ -129,7 +129,7 @@ impl Replica {
 
     /// Returns whether this node leads, and has applied all entries of earlier leaders, which may
     /// have raised the level.
-    fn leader_knows_level(&self) -> bool {
+    pub(super) fn leader_knows_level(&self) -> bool {
         self.at_election().is_some_and(|at| self.last_applied >= at.end)
     }
 

@@ -6,6 +6,8 @@ use crate::memory::NodeMemory;
 /// The memory per key: a slot in a half-full table, its place in the tree, and the counters of two
 /// texts.
 const KEY_BYTES: usize = 192;
+/// The memory of a key's time to live: a slot in a half-full table, and its place in the schedule.
+const EXPIRY_BYTES: usize = 192;
 
 impl Replica {
     /// Sets whether memory is short. If it is, the log that is kept for followers is trimmed as far
@@ -27,7 +29,7 @@ impl Replica {
         let (sessions, text) = (self.sessions().memory_bytes(), store.text_bytes());
         NodeMemory {
             text: text + (count(log.bytes()) - kept_log) + self.readings.bytes(),
-            structures: KEY_BYTES * store.len(),
+            structures: KEY_BYTES * store.len() + EXPIRY_BYTES * store.expiring_len(),
             sessions,
             kept_log,
             copies: self.snapshots.text_bytes(),
@@ -40,6 +42,7 @@ impl Replica {
     pub fn memory_bytes(&self) -> usize {
         let (store, log) = (self.store(), usize::try_from(self.node.log().bytes()).unwrap_or(usize::MAX));
         let text = store.text_bytes().saturating_add(log) + self.readings.bytes();
-        text + KEY_BYTES * store.len() + self.sessions().memory_bytes() + self.snapshots.text_bytes()
+        let structures = KEY_BYTES * store.len() + EXPIRY_BYTES * store.expiring_len();
+        text + structures + self.sessions().memory_bytes() + self.snapshots.text_bytes()
     }
 }

@@ -19,6 +19,7 @@ use crate::time::Instant;
 
 mod applying;
 mod backup;
+mod expiry;
 mod interface;
 mod level;
 mod membership;
@@ -41,6 +42,7 @@ pub use schedule::{HELD_BACK_BYTES_MAX, SNAPSHOT_PART_BYTES, SnapshotPolicy};
 
 use applying::resolve;
 use backup::Backups;
+use expiry::Ticks;
 use level::Levels;
 use membership::Change;
 use parsed_batches::ParsedBatches;
@@ -119,6 +121,7 @@ pub struct Replica {
     backups: Backups,
     readings: ParsedBatches,
     levels: Levels,
+    ticks: Ticks,
     /// Whether the log must shrink because the state needs its memory.
     memory_is_short: bool,
     /// The number of keys that this step has looked up.
@@ -218,6 +221,7 @@ impl Replica {
             backups: Backups::default(),
             readings: ParsedBatches::new(limits.parsed_bytes),
             levels: Levels::new(limits.supports),
+            ticks: Ticks::default(),
             memory_is_short: false,
             looked_up: 0,
             waiting: VecDeque::new(),
@@ -234,6 +238,7 @@ impl Replica {
         // Before the inputs, which may commit more: under load this node would never have applied
         // all that is committed.
         self.raise_level();
+        self.expire(now);
         for input in inputs.drain(..) {
             match input {
                 Input::Message(message) => self.node.receive(message, now),
@@ -255,6 +260,7 @@ impl Replica {
         }
         self.look_for_level();
         self.bind_met();
+        self.exchange_elapsed();
         self.node.end_turn(now, &mut self.node_outputs);
         // A turn may end an election.
         self.look_for_level();
@@ -301,7 +307,12 @@ impl Replica {
         let has_more_to_apply = self.last_applied < self.node.commit_index();
         let has_more_to_read = self.waiting_reads.keys().next().is_some_and(|first| self.may_answer(*first));
         let is_due = has_more_to_apply || has_more_to_read || self.wants_to_raise_level();
-        if is_due { Instant::default() } else { self.node.deadline() }
+        let next_tick = self.next_tick_at();
+        if is_due {
+            Instant::default()
+        } else {
+            next_tick.into_iter().fold(self.node.deadline(), Instant::min)
+        }
     }
 
     /// The replica's status.

@@ -41,7 +41,7 @@ impl World {
             let is_beyond = self.dice.happens(500);
             let leader_commit = if is_beyond { LogIndex(last.index.0 + 1) } else { last.index };
             let commit_checksum = Some(Checksum(last.checksum.0 ^ 1));
-            let beat = Heartbeat { leader_commit, commit_checksum, round: ReadRound(0) };
+            let beat = Heartbeat { leader_commit, commit_checksum, round: ReadRound(0), elapsed: None };
             let forged = HostInput::Core(Input::Message(message(term, Body::Heartbeat(beat))));
             return self.hand_alone(machine, forged, to, last.index);
         }

@@ -95,6 +95,7 @@ pub fn heartbeat(from: u64, to: u64, term: u64, leader_commit: u64) -> Message {
             leader_commit: LogIndex(leader_commit),
             commit_checksum: None,
             round: ReadRound(0),
+            elapsed: None,
         }),
     )
 }

@@ -62,7 +62,8 @@ fn another_history_is_not_committed_by_a_message_without_entries() {
     let mut cluster = cluster_with(vec![disk_of(&[1, 1, 1]); 2]);
     let beat = |checksum: u32| {
         let commit_checksum = Some(Checksum(checksum));
-        let body = Heartbeat { leader_commit: LogIndex(3), commit_checksum, round: ReadRound(0) };
+        let body =
+            Heartbeat { leader_commit: LogIndex(3), commit_checksum, round: ReadRound(0), elapsed: None };
         message(1, 2, 2, Body::Heartbeat(body))
     };
     cluster.deliver(beat(0xbad));
@@ -77,7 +78,7 @@ fn another_history_is_not_committed_by_a_message_without_entries() {
     // The leader believes that this node holds index 9, which it lacks, so the leader heard of
     // another node under this id: everything in this log may belong to another history.
     let commit_checksum = Some(Checksum(7));
-    let body = Heartbeat { leader_commit: LogIndex(9), commit_checksum, round: ReadRound(0) };
+    let body = Heartbeat { leader_commit: LogIndex(9), commit_checksum, round: ReadRound(0), elapsed: None };
     cluster.deliver(message(1, 2, 2, Body::Heartbeat(body)));
     assert_eq!(cluster.commit(2), 0);
     cluster.deliver(beat(right.0));

@@ -144,8 +144,12 @@ fn bulk_waits_for_receipts_and_heartbeats_do_not() {
     link.drain(now, &mut bytes);
     sent += bytes.len();
     assert!(!link.has_work() && !link.is_idle(), "{sent} bytes are on their way, and no more may be");
-    let body =
-        Body::Heartbeat(Heartbeat { leader_commit: LogIndex(1), commit_checksum: None, round: ReadRound(1) });
+    let body = Body::Heartbeat(Heartbeat {
+        leader_commit: LogIndex(1),
+        commit_checksum: None,
+        round: ReadRound(1),
+        elapsed: None,
+    });
     let (from, to, term) = (NodeId(1), NodeId(2), Term(1));
     link.push_message(&Message { from, incarnation: None, to, term, body });
     assert!(link.has_work());

@@ -29,7 +29,7 @@ fn store_of(keys: &[&str]) -> Store {
 }
 
 fn meta(rev: u64, created: u64) -> KeyMeta {
-    KeyMeta { rev: Revision(rev), created: Revision(created) }
+    KeyMeta::of(Revision(rev), Revision(created))
 }
 
 fn scan(prefix: &str, after: Option<&str>, items_max: usize) -> Scan {
@@ -121,7 +121,8 @@ fn keys_that_are_older_than_the_level_count_from_there() {
     let mut store = Store::default();
     assert_eq!(apply(&mut store, &[put("a", "1"), put("a", "2")]), Outcome::Done.without_meta());
     let mut restored = Store::default();
-    restored.restore(&key("a"), Held { value: value("2"), meta: KeyMeta::default() }, None);
+    let held = Held { value: value("2"), stamp: Stamp::created_at(Revision::NONE) };
+    restored.restore(&key("a"), held, None, None);
     assert_eq!((store.meta("a"), &restored), (None, &store));
     for store in [&mut store, &mut restored] {
         store.apply(&Command::RaiseLevel(Level::REVISIONS), Revision(7));

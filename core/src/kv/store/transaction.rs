@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::Store;
 use crate::kv::counter;
 use crate::kv::outcome::{Applied, Outcome, TxnOutcome, TxnResult};
-use crate::kv::revision::{KeyMeta, Revision};
+use crate::kv::revision::{KeyMeta, Revision, Stamp};
 use crate::kv::text::{Key, Value};
-use crate::kv::txn::{Condition, Expected, TXN_FOUND_BYTES_MAX, Txn, TxnOperation};
+use crate::kv::txn::{Condition, TXN_FOUND_BYTES_MAX, Txn, TxnOperation};
 use crate::mutant::{self, Mutant};
 
 impl Store {
@@ -23,17 +23,13 @@ impl Store {
             return outcome.without_meta();
         }
         let results = operations.iter().map(|operation| self.execute(operation, at)).collect();
-        let meta = self.known(KeyMeta { rev: at, created: Revision::NONE });
+        let meta = self.known(Stamp::created_at(at));
         let outcome = Outcome::Txn(Arc::new(TxnOutcome { succeeded, results }));
         outcome.with_meta(KeyMeta { created: Revision::NONE, ..meta })
     }
 
     fn holds(&self, condition: &Condition) -> bool {
-        match &condition.expected {
-            Expected::Revision(rev) => self.has_revision(&condition.key, *rev),
-            Expected::Value(value) => self.value_of(&condition.key) == Some(value),
-            Expected::Absent => self.held(&condition.key).is_none(),
-        }
+        self.is_as_expected(&condition.key, &condition.expected)
     }
 
     /// Checks that every increment has a sum, and that the values to read fit an answer.
@@ -62,7 +58,8 @@ impl Store {
 
     fn execute(&mut self, operation: &TxnOperation, at: Revision) -> TxnResult {
         let applied = match operation {
-            TxnOperation::Put { key, value } => self.set(key, value, at),
+            TxnOperation::Put { key, value, ttl: None } => self.set(key, value, at),
+            TxnOperation::Put { key, value, ttl: Some(ttl) } => self.set_expiring(key, value, *ttl, at),
             TxnOperation::Delete { key } => self.remove(key, at),
             TxnOperation::Incr { key, by } => self.add(key, *by, at),
             TxnOperation::Get { key } => return TxnResult::Found(self.value_of(key).cloned()),

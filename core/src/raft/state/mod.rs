@@ -41,7 +41,7 @@ use super::configuration::Configuration;
 use super::durability::{Durability, Promise};
 use super::event::Event;
 use super::log::Log;
-use super::message::{Body, Message};
+use super::message::{Body, Elapsed, Message};
 use super::settings::Config;
 use super::snapshot::SnapshotMeta;
 use super::types::{LogIndex, LogPoint, NodeId, Term};
@@ -146,6 +146,9 @@ pub struct Node {
     /// Entries that were proposed in this turn and are not in the log yet.
     pub(super) proposals: BatchBuilder,
     pub(super) turn: Turn,
+    /// What heartbeats state about the age of an entry, and what the leader's last one has stated.
+    pub(super) elapsed: Option<Elapsed>,
+    pub(super) heard_elapsed: Option<Elapsed>,
 }
 
 impl Node {
