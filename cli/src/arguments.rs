@@ -9,8 +9,8 @@ use thiserror::Error;
 use crate::bench::{BenchError, BenchFlags, BenchFlagsError, bench};
 use crate::client::{Client, ClientError};
 use crate::commands::{
-    Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Promote, Put, Remove, Scan,
-    Status, Transfer, Txn,
+    Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Persist, Promote, Put, Remove,
+    Scan, Status, Touch, Transfer, Txn,
 };
 use crate::exit::Exit;
 use crate::interrupt;
@@ -64,6 +64,8 @@ enum Command {
     Delete(Remote<Delete>),
     Cas(Remote<Cas>),
     Incr(Remote<Incr>),
+    Touch(Remote<Touch>),
+    Persist(Remote<Persist>),
     Txn(Remote<Txn>),
     Scan(Remote<Scan>),
     Status(Remote<Status>),
@@ -182,6 +184,8 @@ impl CommandLine {
             Command::Delete(remote) => remote.run()?,
             Command::Cas(remote) => remote.run()?,
             Command::Incr(remote) => remote.run()?,
+            Command::Touch(remote) => remote.run()?,
+            Command::Persist(remote) => remote.run()?,
             Command::Txn(remote) => remote.run()?,
             Command::Scan(remote) => remote.run()?,
             Command::Status(remote) => remote.run()?,

@@ -38,6 +38,11 @@ pub(crate) fn zero_for_off(text: &str) -> Result<Duration, DurationError> {
     span(text)
 }
 
+/// The milliseconds of a duration that is not zero; a part of one counts as one.
+pub(crate) fn whole_ms(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
 fn span(text: &str) -> Result<Duration, DurationError> {
     let span = humantime::parse_duration(text.trim()).map_err(|_| DurationError::Shape)?;
     if span > SPAN_MAX { Err(DurationError::TooLong) } else { Ok(span) }
@@ -87,6 +92,13 @@ mod tests {
         assert_eq!(positive("0"), Err(DurationError::Zero));
         assert_eq!(positive("0ms"), Err(DurationError::Zero));
         assert_eq!(zero_for_off("3years"), Err(DurationError::TooLong));
+    }
+
+    #[test]
+    fn a_duration_is_rounded_up_to_milliseconds() {
+        for (span, ms) in [("1ns", 1), ("1ms", 1), ("1000001ns", 2), ("1year", 31_557_600_000)] {
+            assert_eq!(humantime::parse_duration(span).map(whole_ms), Ok(ms));
+        }
     }
 
     #[test]

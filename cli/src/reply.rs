@@ -88,6 +88,8 @@ pub(crate) struct Reply {
     pub(crate) rev: Option<u64>,
     /// The revision of the change that created the key.
     pub(crate) created: Option<u64>,
+    /// The time to live that is left, in milliseconds.
+    pub(crate) ttl_ms: Option<u64>,
     /// The number of keys in a range.
     pub(crate) count: Option<u64>,
     /// The number of keys that a delete by prefix removed.

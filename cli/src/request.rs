@@ -23,6 +23,9 @@ pub(crate) enum Request<'a> {
     Put {
         key: &'a str,
         value: &'a RawValue,
+        /// The time to live, in milliseconds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ttl_ms: Option<u64>,
         #[serde(skip_serializing_if = "is_false")]
         meta: bool,
     },
@@ -46,6 +49,8 @@ pub(crate) enum Request<'a> {
         /// `None`: the key must be absent.
         expect: Option<&'a RawValue>,
         value: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ttl_ms: Option<u64>,
     },
     #[serde(rename = "cas")]
     CasRevision {
@@ -53,6 +58,15 @@ pub(crate) enum Request<'a> {
         /// The revision that the key must have; 0: it must be absent.
         rev: u64,
         value: &'a RawValue,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ttl_ms: Option<u64>,
+    },
+    Touch {
+        key: &'a str,
+        ttl_ms: u64,
+    },
+    Persist {
+        key: &'a str,
     },
     Incr {
         key: &'a str,
@@ -150,6 +164,8 @@ impl Request<'_> {
             | Self::DeletePrefix { .. }
             | Self::Cas { .. }
             | Self::CasRevision { .. }
+            | Self::Touch { .. }
+            | Self::Persist { .. }
             | Self::Incr { .. }
             | Self::Txn { .. }
             | Self::Transfer { .. }
@@ -196,11 +212,11 @@ mod tests {
     #[test]
     fn requests_are_the_lines_of_the_protocol() {
         let value = raw("1e400");
-        let put = Request::Put { key: "a\"b", value: &value, meta: false };
+        let put = Request::Put { key: "a\"b", value: &value, ttl_ms: None, meta: false };
         assert_eq!(put.to_line(), r#"{"op":"put","key":"a\"b","value":1e400}"#);
         let get = Request::Get { key: "k", consistency: Consistency::Linearizable, meta: false };
         assert_eq!(get.to_line(), r#"{"op":"get","key":"k","consistency":"linearizable"}"#);
-        let cas = Request::Cas { key: "k", expect: None, value: &value };
+        let cas = Request::Cas { key: "k", expect: None, value: &value, ttl_ms: None };
         assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","expect":null,"value":1e400}"#);
         let scan = Request::Scan(Range { limit: 7, ..Range::default() });
         assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);
@@ -212,8 +228,11 @@ mod tests {
         );
         let delete = Request::Delete { key: "k", rev: Some(7) };
         assert_eq!(delete.to_line(), r#"{"op":"delete","key":"k","rev":7}"#);
-        let cas = Request::CasRevision { key: "k", rev: 0, value: &value };
-        assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","rev":0,"value":1e400}"#);
+        let cas = Request::CasRevision { key: "k", rev: 0, value: &value, ttl_ms: Some(250) };
+        assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","rev":0,"value":1e400,"ttl_ms":250}"#);
+        let touch = Request::Touch { key: "k", ttl_ms: 250 };
+        assert_eq!(touch.to_line(), r#"{"op":"touch","key":"k","ttl_ms":250}"#);
+        assert_eq!(Request::Persist { key: "k" }.to_line(), r#"{"op":"persist","key":"k"}"#);
         assert_eq!(Request::Incr { key: "k", by: -5 }.to_line(), r#"{"op":"incr","key":"k","by":-5}"#);
         assert_eq!(Request::DeletePrefix { prefix: "k" }.to_line(), r#"{"op":"delete_prefix","prefix":"k"}"#);
         let empty = raw("[]");

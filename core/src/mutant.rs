@@ -315,14 +315,10 @@ mutants! {
     LogTimeNotSaved = "log-time-not-saved",
     /// Each node decides by its own clock which keys a tick removes.
     ExpiryJudgedWhenApplied = "expiry-judged-when-applied",
-    /// The time since another tick counts as the time since the last one.
-    ElapsedOfAnyTick = "elapsed-of-any-tick",
     /// A key that was not dated before a restart expires at once.
     RestoredKeyIsDue = "restored-key-is-due",
     /// A tick dates keys whose writes its leader has not applied.
     DatedBeforeCommit = "dated-before-commit",
-    /// A node that restarts does not learn how much time has passed since the last tick.
-    ElapsedNotLearnt = "elapsed-not-learnt",
     /// A leader proposes no further tick after its first one was lost.
     TickNotRetried = "tick-not-retried",
     /// A transaction is executed although one of its increments fails.

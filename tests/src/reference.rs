@@ -31,6 +31,17 @@ pub struct Content {
     pub rev: Option<u64>,
     /// The revision of the creation, if it is known.
     pub created: Option<u64>,
+    /// The time to live, if the key expires.
+    pub expiry: Option<Expiry>,
+}
+
+/// The time to live of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Expiry {
+    /// The entry that has set it, if it is known.
+    pub since: Option<u64>,
+    /// The time to live, in milliseconds.
+    pub ttl_ms: u64,
 }
 
 /// The members of an entry, or of an operation of a transaction.
@@ -57,6 +68,12 @@ pub struct EntryText<'a> {
     #[serde(borrow)]
     prefix: Option<Cow<'a, str>>,
     limit: Option<usize>,
+    /// The time to live that the entry sets, in milliseconds.
+    pub ttl_ms: Option<u64>,
+    /// The last entry that the leader of a tick had applied.
+    applied: Option<u64>,
+    #[serde(borrow, default)]
+    expired: Vec<Cow<'a, str>>,
     #[serde(borrow, default, rename = "if")]
     conditions: Vec<ConditionText<'a>>,
     #[serde(borrow, default)]
@@ -103,8 +120,16 @@ impl<'a> EntryText<'a> {
         let conditions = self.conditions.iter().map(|condition| &condition.key);
         let operations =
             self.then.iter().chain(&self.otherwise).filter_map(|operation| operation.key.as_ref());
-        let keys = self.key.iter().chain(conditions).chain(operations);
+        let keys = self.key.iter().chain(conditions).chain(operations).chain(&self.expired);
         Touched::Keys(keys.map(|key| key.clone().into_owned()).collect())
+    }
+
+    /// The keys that expire by this entry, each with its time to live, in a map as it is before.
+    #[must_use]
+    pub fn expires(&self, map: &ReferenceMap) -> Vec<(String, Expiry)> {
+        let is_older = |expiry: &Expiry| expiry.since <= self.applied;
+        let expiry = |key: &str| map.content(key)?.expiry.filter(is_older);
+        self.expired.iter().filter_map(|key| Some((key.clone().into_owned(), expiry(key)?))).collect()
     }
 
     /// Returns whether a condition asks for a revision.
@@ -137,6 +162,11 @@ impl ReferenceMap {
         self.keys.get(key)
     }
 
+    /// The keys that expire, each with its time to live.
+    pub fn expiring(&self) -> impl Iterator<Item = (&String, Expiry)> {
+        self.keys.iter().filter_map(|(key, content)| Some((key, content.expiry?)))
+    }
+
     /// The keys with a prefix, ascending.
     pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&String, &Content)> {
         self.keys.iter().filter(move |(key, _)| key.starts_with(prefix))
@@ -158,6 +188,10 @@ impl ReferenceMap {
         if entry.is("txn") {
             return self.transact(entry, at, answered);
         }
+        if entry.is("tick") {
+            entry.expires(self).iter().for_each(|(key, _)| drop(self.keys.remove(key)));
+            return Outcome::Done;
+        }
         let key = entry.key();
         let actual = || self.content(key).map(|content| content.value.clone());
         let is_refused = matches!(answered, Some(Outcome::Mismatch { .. }));
@@ -172,21 +206,28 @@ impl ReferenceMap {
         if entry.is("delete") {
             return if self.keys.remove(key).is_some() { Outcome::Done } else { Outcome::NotFound };
         }
+        let expiry = entry.ttl_ms.map(|ttl_ms| Expiry { since: at, ttl_ms });
+        if entry.is("touch") || entry.is("persist") {
+            let Some(content) = self.keys.get_mut(key) else { return Outcome::NotFound };
+            content.expiry = expiry;
+            return Outcome::Done;
+        }
         if entry.is("incr") {
             let sum = match self.sum(key, entry.by.expect("an increment has a number")) {
                 Ok(sum) => sum,
                 Err(outcome) => return outcome,
             };
-            self.set(key, sum.to_string(), at);
+            let expiry = self.keys.get(key).and_then(|content| content.expiry);
+            self.set(key, sum.to_string(), at, expiry);
             return Outcome::Sum(sum);
         }
-        self.set(key, text(entry.value).expect("a put has a value"), at);
+        self.set(key, text(entry.value).expect("a put has a value"), at, expiry);
         Outcome::Done
     }
 
-    fn set(&mut self, key: &str, value: String, at: Option<u64>) {
+    fn set(&mut self, key: &str, value: String, at: Option<u64>, expiry: Option<Expiry>) {
         let created = self.keys.get(key).map_or(at, |content| content.created);
-        self.keys.insert(key.to_owned(), Content { value, rev: at, created });
+        self.keys.insert(key.to_owned(), Content { value, rev: at, created, expiry });
     }
 
     /// Returns whether a key has a revision; `None`: its revision is not known.

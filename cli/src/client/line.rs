@@ -6,7 +6,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use thiserror::Error;
 
 use super::words;
-use crate::commands::{Cas, Delete, Get, Incr, Member, Ping, Put, Scan, Status, Transfer};
+use crate::commands::{Cas, Delete, Get, Incr, Member, Persist, Ping, Put, Scan, Status, Touch, Transfer};
 
 /// A parsed line.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) enum Word {
     Delete(Delete),
     Cas(Cas),
     Incr(Incr),
+    Touch(Touch),
+    Persist(Persist),
     Scan(Scan),
     Status(Status),
     Transfer(Transfer),

@@ -150,6 +150,8 @@ impl Conversation {
             Line::Word(Word::Delete(delete)) => delete.execute(&mut context)?,
             Line::Word(Word::Cas(cas)) => cas.execute(&mut context)?,
             Line::Word(Word::Incr(incr)) => incr.execute(&mut context)?,
+            Line::Word(Word::Touch(touch)) => touch.execute(&mut context)?,
+            Line::Word(Word::Persist(persist)) => persist.execute(&mut context)?,
             Line::Word(Word::Scan(scan)) => scan.execute(&mut context)?,
             Line::Word(Word::Status(status)) => status.execute(&mut context)?,
             Line::Word(Word::Transfer(transfer)) => transfer.execute(&mut context)?,

@@ -1,8 +1,11 @@
 //! `cas`: compare-and-swap, a write that takes effect only if the key has the expected value.
 
+use std::time::Duration;
+
 use clap::{ArgGroup, Args};
 
 use super::{CommandError, Context, Execute};
+use crate::durations::{positive, whole_ms};
 use crate::request::Request;
 use crate::value::{literal, value};
 
@@ -44,16 +47,22 @@ pub(crate) struct Cas {
     /// Take both OLD and VALUE as JSON
     #[arg(long)]
     json: bool,
+
+    /// Let the key expire this long after it is stored, such as 250ms, 30s or 2h
+    #[arg(long, value_name = "DUR", value_parser = positive)]
+    ttl: Option<Duration>,
 }
 
 impl Execute for Cas {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let expect = self.expect.as_deref().map(|old| literal(old, self.json)).transpose()?;
         let value = value(&self.value, self.json, context.stdin)?;
+        let ttl_ms = self.ttl.map(whole_ms);
         if let Some(rev) = self.rev {
-            let request = Request::CasRevision { key: &self.key, rev, value: &value };
+            let request = Request::CasRevision { key: &self.key, rev, value: &value, ttl_ms };
             return context.write(&self.key, request);
         }
-        context.write(&self.key, Request::Cas { key: &self.key, expect: expect.as_deref(), value: &value })
+        let expect = expect.as_deref();
+        context.write(&self.key, Request::Cas { key: &self.key, expect, value: &value, ttl_ms })
     }
 }

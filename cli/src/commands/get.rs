@@ -14,7 +14,7 @@ Examples:
   coracle get snack --linearizable
   coracle get user:7 | jq .name
   coracle get snack -o json
-  coracle get snack --meta                also its revisions, a line each
+  coracle get snack --meta                also its revisions and the time left
   coracle get motd --raw > motd.txt       what `coracle put motd - < motd.txt`
                                           has stored, byte for byte
 
@@ -39,7 +39,7 @@ pub(crate) struct Get {
     #[arg(long, conflicts_with = "meta")]
     raw: bool,
 
-    /// Also print the revision of the last change and that of the creation
+    /// Also print the revision of the last change, that of the creation, and the time left
     #[arg(long)]
     meta: bool,
 }

@@ -7,6 +7,7 @@
 //! [`arguments`](crate::arguments) and [`client::line`](crate::client).
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -25,11 +26,13 @@ mod get;
 mod incr;
 mod member;
 mod mismatch;
+mod persist;
 mod ping;
 mod put;
 mod salvage;
 mod scan;
 mod status;
+mod touch;
 mod transfer;
 mod txn;
 
@@ -39,10 +42,12 @@ pub(crate) use delete::Delete;
 pub(crate) use get::Get;
 pub(crate) use incr::Incr;
 pub(crate) use member::{Add, List, Member, Promote, Remove};
+pub(crate) use persist::Persist;
 pub(crate) use ping::Ping;
 pub(crate) use put::Put;
 pub(crate) use scan::Scan;
 pub(crate) use status::Status;
+pub(crate) use touch::Touch;
 pub(crate) use transfer::Transfer;
 pub(crate) use txn::{Txn, TxnError};
 
@@ -194,12 +199,15 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Prints the revisions of a key, one per line.
+    /// Prints the revisions of a key, one per line, and the time left if it expires.
     fn print_meta(&mut self, reply: &Reply) -> Result<(), CommandError> {
         if self.format.is_text() {
             for (name, revision) in [("rev", reply.rev), ("created", reply.created)] {
                 let revision = revision.ok_or(CommandError::ReplyIncomplete)?;
                 writeln!(self.out, "{name} {revision}")?;
+            }
+            if let Some(ms) = reply.ttl_ms {
+                writeln!(self.out, "ttl {}", humantime::format_duration(Duration::from_millis(ms)))?;
             }
         }
         Ok(())

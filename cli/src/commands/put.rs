@@ -1,8 +1,11 @@
 //! `put`: stores a value under a key, and replaces an earlier value.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::{CommandError, Context, Execute};
+use crate::durations::{positive, whole_ms};
 use crate::request::Request;
 use crate::value::value;
 
@@ -16,6 +19,7 @@ Examples:
   coracle put motd - < motd.txt           stores the file, line breaks included
   coracle get motd --raw                  gives it back
   printf %s \"$TOKEN\" | coracle put token -
+  coracle put session:ada 7 --ttl 30min   expires half an hour later
 
 Prints `ok` once the value is committed on a majority of the nodes.")]
 pub(crate) struct Put {
@@ -35,7 +39,13 @@ pub(crate) struct Put {
     #[arg(long)]
     json: bool,
 
-    /// Also print the revision of the change and that of the creation
+    /// Let the key expire this long after it is stored, such as 250ms, 30s or 2h
+    ///
+    /// A put without it stores a key that does not expire, whatever the key had before.
+    #[arg(long, value_name = "DUR", value_parser = positive)]
+    ttl: Option<Duration>,
+
+    /// Also print the revision of the change, that of the creation, and the time left
     #[arg(long)]
     meta: bool,
 }
@@ -43,8 +53,9 @@ pub(crate) struct Put {
 impl Execute for Put {
     fn execute(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         let value = value(&self.value, self.json, context.stdin)?;
-        let reply =
-            context.ask_about(&self.key, Request::Put { key: &self.key, value: &value, meta: self.meta })?;
+        let ttl_ms = self.ttl.map(whole_ms);
+        let request = Request::Put { key: &self.key, value: &value, ttl_ms, meta: self.meta };
+        let reply = context.ask_about(&self.key, request)?;
         context.print_done()?;
         if self.meta { context.print_meta(&reply) } else { Ok(()) }
     }

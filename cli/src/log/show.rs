@@ -97,6 +97,8 @@ struct Members {
     by: Option<i64>,
     limit: Option<u64>,
     level: Option<u64>,
+    ttl_ms: Option<u64>,
+    expired: Option<Vec<String>>,
     #[serde(rename = "if")]
     conditions: Option<Box<RawValue>>,
     then: Option<Box<RawValue>>,
@@ -121,6 +123,12 @@ impl Members {
             self.limit.map(|limit| format!("at most {limit}")),
             self.level.map(|level| level.to_string()),
             self.rev.map(|rev| format!("if rev {rev}")),
+            self.ttl_ms.map(|ms| format!("for {ms} ms")),
+            self.expired.as_ref().map(|keys| match keys.len() {
+                0 => "nothing expires".to_owned(),
+                1 => format!("expired {}", escaped(&keys[0])),
+                more => format!("expired {more} keys from {}", escaped(&keys[0])),
+            }),
             part("if", &self.conditions),
             part("then", &self.then),
             part("else", &self.otherwise),
@@ -190,6 +198,15 @@ mod tests {
         assert_eq!(cells(r#""op":"LEVEL","level":1"#), owned("LEVEL", "-", "1"));
         let txn = r#""op":"TXN","if":[],"then":[{"op":"get","key":"a"}],"else":[]"#;
         assert_eq!(cells(txn), owned("TXN", "-", r#"then [{"op":"get","key":"a"}]"#));
+        let put = r#""op":"PUT","key":"a","ttl_ms":250,"value":1"#;
+        assert_eq!(cells(put), owned("PUT", "a", "1 for 250 ms"));
+        assert_eq!(cells(r#""op":"TOUCH","key":"a","ttl_ms":250"#), owned("TOUCH", "a", "for 250 ms"));
+        for (expired, cell) in
+            [("[]", "nothing expires"), (r#"["a"]"#, "expired a"), (r#"["a","b"]"#, "expired 2 keys from a")]
+        {
+            let tick = format!(r#""op":"TICK","time_us":7,"applied":5,"expired":{expired}"#);
+            assert_eq!(cells(&tick), owned("TICK", "-", cell));
+        }
         assert_eq!(cells(r#""new":1"#), owned("?", "?", r#""new":1"#));
     }
 

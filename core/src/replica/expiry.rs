@@ -88,9 +88,7 @@ impl Replica {
     /// States with the next heartbeats how much time has passed since the last tick, or learns it
     /// from those of the leader.
     pub(super) fn exchange_elapsed(&mut self) {
-        if let Some(Elapsed { since, time }) = self.node.take_elapsed()
-            && !mutant::is_active(Mutant::ElapsedNotLearnt)
-        {
+        if let Some(Elapsed { since, time }) = self.node.take_elapsed() {
             self.state.learn_elapsed(Revision(since.0), time);
         }
         let is_understood = self.node.role() == Role::Leader && self.level() >= Level::REVISIONS;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use coracle_core::Request;
 use coracle_core::host::{ClientHost, RouterInput, ToWriter};
-use coracle_core::kv::{Command, Key, Query, Scan, ScanContent, Session, Value};
+use coracle_core::kv::{Command, Expected, Key, Query, Scan, ScanContent, Session, Value};
 use coracle_core::memory::{ClientMemory, MemoryBudget};
 use coracle_core::proxy::{Reply, Ticket};
 use serde::Deserialize;
@@ -136,7 +136,22 @@ fn command_of(command: &Command) -> String {
             command.write_payload(None, &mut payload);
             payload.replacen("TXN", "txn", 1)
         }
-        Command::RaiseLevel(_) => panic!("no client raises the level"),
+        Command::PutExpiring { value, ttl, .. } => {
+            let ttl = ttl.ms();
+            format!("\"op\":\"put\",\"key\":\"{key}\",\"value\":{},\"ttl_ms\":{ttl}", value.as_json())
+        }
+        Command::CasExpiring { expected, value, ttl, .. } => {
+            let expected = match expected {
+                Expected::Absent => "\"expect\":null".to_owned(),
+                Expected::Value(value) => format!("\"expect\":{}", value.as_json()),
+                Expected::Revision(rev) => format!("\"rev\":{rev}"),
+            };
+            let (value, ttl) = (value.as_json(), ttl.ms());
+            format!("\"op\":\"cas\",\"key\":\"{key}\",{expected},\"value\":{value},\"ttl_ms\":{ttl}")
+        }
+        Command::Touch { ttl, .. } => format!("\"op\":\"touch\",\"key\":\"{key}\",\"ttl_ms\":{}", ttl.ms()),
+        Command::Persist { .. } => format!("\"op\":\"persist\",\"key\":\"{key}\""),
+        Command::RaiseLevel(_) | Command::Tick(_) => panic!("only a leader proposes {command:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Requests that simulated clients draw by the weights of a run.
 
 use coracle_core::Request;
-use coracle_core::kv::{Command, Key, Query, Revision, Scan, ScanContent, Txn, Value};
+use coracle_core::kv::{Command, Expected, Key, Query, Revision, Scan, ScanContent, Ttl, Txn, Value};
 use coracle_core::protocol::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT};
 use coracle_core::proxy::Ticket;
 
@@ -51,13 +51,43 @@ impl Client {
                 Command::Incr { key: Key::new(&counter).expect("a short key"), by }
             }
             Kind::DeletePrefix => {
-                let prefix = dice.one_of(&["k1", "k", "n", "t", ""]);
+                // Histories that are searched hold no keys that expire, so nothing that is in them
+                // removes such keys.
+                let last = if settings.weights.expiry > 0 { "e" } else { "" };
+                let prefix = dice.one_of(&["k1", "k", "n", "t", last]);
                 Command::DeletePrefix { prefix: prefix.into(), keys_max: dice.one_of(&[1, 2, 1000]) }
             }
             Kind::Txn => Command::Txn(self.transaction(text, ticket, dice).into()),
+            Kind::Expiry => match self.of_expiring(value(dice), dice) {
+                Ok(command) => command,
+                Err(query) => return Request::Read { query, at_least: self.seen },
+            },
         };
         let wants_meta = command.key().is_some() && dice.happens(300);
         Request::Write { command, session: None, wants_meta }
+    }
+
+    /// Draws a request about the keys `e0` to `e2`, most of which expire.
+    fn of_expiring(&self, value: Value, dice: &mut Dice) -> Result<Command, Query> {
+        let text = format!("e{}", dice.below(3));
+        let key = Key::new(&text).expect("a short key");
+        let ms = dice.one_of(&[1, 40, 300, 1500, 4000]);
+        let ttl = Ttl::from_ms(ms).expect("it is in range");
+        Ok(match dice.below(12) {
+            0..=3 => Command::PutExpiring { key, value, ttl },
+            4 => Command::CasExpiring { key, expected: Expected::Absent, value, ttl },
+            5 => Command::CasExpiring { key, expected: Expected::Revision(self.last_rev), value, ttl },
+            6 => Command::Touch { key, ttl },
+            7 => Command::Persist { key },
+            8 => Command::Put { key, value },
+            9 => {
+                let put = format!(r#"{{"op":"put","key":"{text}","ttl_ms":{ms},"value":7}}"#);
+                let then = format!(r#"[{put},{{"op":"incr","key":"e9","by":1}}]"#);
+                Command::Txn(Txn::from_json(None, Some(&then), None).expect("it is a transaction").into())
+            }
+            10 => Command::Incr { key, by: 1 },
+            _ => return Err(Query::Entry(key)),
+        })
     }
 
     /// Draws a transaction, nearly always of the keys `t0` and `t1`, which few other requests
@@ -101,11 +131,12 @@ enum Kind {
     Incr,
     DeletePrefix,
     Txn,
+    Expiry,
 }
 
 /// Draws the kind of a request by the weights.
 fn kind(dice: &mut Dice, weights: &Weights) -> Kind {
-    let Weights { put, get, delete, swap, scan, by_revision, incr, delete_prefix, txn } = *weights;
+    let Weights { put, get, delete, swap, scan, by_revision, incr, delete_prefix, txn, expiry } = *weights;
     let kinds = [
         (Kind::Put, put),
         (Kind::Get, get),
@@ -116,6 +147,7 @@ fn kind(dice: &mut Dice, weights: &Weights) -> Kind {
         (Kind::Incr, incr),
         (Kind::DeletePrefix, delete_prefix),
         (Kind::Txn, txn),
+        (Kind::Expiry, expiry),
     ];
     let mut drawn = dice.below(kinds.iter().map(|(_, weight)| weight).sum());
     for (kind, weight) in kinds {

@@ -116,6 +116,7 @@ fn live_through(world: &mut World) -> Verdict {
         format!("leadership went from {leader} to {:?} without faults", world.leader())
     })?;
     check_log_is_committed(world, leader)?;
+    world.invariants.check_overdue(world.now, start)?;
     samples::check(&world.samples, |what| world.trace.sight(what))?;
     check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
     if world.settings.ending == Ending::HubConnected {

@@ -44,6 +44,10 @@ impl Samples {
             }
             _ => return,
         };
+        // A key that expires does so without a request.
+        if matches!(&touched, Touched::Keys(keys) if keys.iter().any(|key| key.starts_with('e'))) {
+            return;
+        }
         let observed = MapObserved { call: operation.asked_at, ret: now, asked, answered };
         self.operations.push((touched, observed));
     }

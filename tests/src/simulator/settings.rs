@@ -343,12 +343,16 @@ pub struct Weights {
     pub delete_prefix: u32,
     /// Transaction.
     pub txn: u32,
+    /// Writes and reads of keys that expire.
+    pub expiry: u32,
 }
 
 /// Draws the weights.
 fn draw_weights(dice: &mut Dice) -> Weights {
     let basic = |put, get, delete, swap, scan| Weights { put, get, delete, swap, scan, ..Weights::default() };
-    match dice.below(10) {
+    match dice.below(12) {
+        10 => Weights { expiry: 6, ..basic(2, 2, 0, 0, 0) },
+        11 => Weights { expiry: 3, incr: 1, delete_prefix: 1, ..basic(2, 2, 1, 1, 1) },
         0 => basic(10, 0, 0, 0, 0),
         1 | 2 => basic(5, 5, 1, 2, 1),
         3 => basic(1, 8, 0, 1, 0),

@@ -94,6 +94,7 @@ impl World {
             invariants: Invariants::new(
                 settings.session_limits,
                 settings.held_bytes_max.max(settings.retained_bytes),
+                &settings.clock_rates,
             ),
             network: SimNetwork::default(),
             settings,
@@ -327,7 +328,7 @@ impl World {
         let outputs = running.step(clock.local(now));
         process.durable_commits.sample(now, process.life, running.replica.node());
         let deadline = clock.world(running.replica.deadline());
-        self.invariants.after_turn(&self.processes[node], &outputs, &self.processes)?;
+        self.invariants.after_turn(now, &self.processes[node], &outputs, &self.processes)?;
         self.carry_out(node, outputs)?;
         if self.processes[node].running.is_some() && self.processes[node].life == life {
             let at = deadline.max(self.processes[node].busy_until).max(now + 1);

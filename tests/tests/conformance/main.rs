@@ -10,6 +10,8 @@ mod bad_lines;
 #[cfg(test)]
 mod closing;
 #[cfg(test)]
+mod expiry;
+#[cfg(test)]
 mod heavy_use;
 #[cfg(test)]
 mod held_back;

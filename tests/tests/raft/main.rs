@@ -9,6 +9,7 @@ mod backups;
 mod check_quorum;
 mod durability;
 mod elections;
+mod expiry;
 mod incarnations;
 mod levels;
 mod membership;

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use coracle_core::Replica;
-use coracle_core::kv::{Scan, Value};
+use coracle_core::kv::{KeyMeta, Scan, Value};
 use coracle_core::proxy::RequestError;
 use coracle_core::raft::{LogIndex, NodeId};
 
@@ -32,7 +32,7 @@ impl ExactlyOnce {
 
     pub(super) fn committed(&mut self, index: LogIndex, payload: &str) -> Verdict {
         // No client sends these payloads.
-        if payload == NOOP || payload.starts_with(CONFIG) || payload.starts_with(LEVEL) {
+        if payload == NOOP || [CONFIG, LEVEL, TICK].iter().any(|start| payload.starts_with(start)) {
             return Ok(());
         }
         self.close(payload, || format!("{payload} is committed at {index}, more often than it was asked for"))
@@ -92,8 +92,10 @@ impl ExactlyOnce {
         let everything =
             Scan { wants_meta: true, items_max: usize::MAX, bytes_max: usize::MAX, ..Scan::default() };
         let held = replica.store().scan(&everything).items;
-        let held =
-            held.iter().map(|item| (item.key.as_str(), item.value.as_ref().map(Value::as_json), item.meta));
+        let held = held.iter().map(|item| {
+            let meta = KeyMeta { ttl: None, ..item.meta };
+            (item.key.as_str(), item.value.as_ref().map(Value::as_json), meta)
+        });
         let expected = model
             .map_at(applied)
             .map(|(key, value)| (key, Some(value), model.meta_at(key, applied).unwrap_or_default()));
@@ -110,3 +112,4 @@ impl ExactlyOnce {
 const NOOP: &str = "\"op\":\"NOOP\"";
 const CONFIG: &str = "\"op\":\"CONFIG\",";
 const LEVEL: &str = "\"op\":\"LEVEL\",";
+const TICK: &str = "\"op\":\"TICK\",";

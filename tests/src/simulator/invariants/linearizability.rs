@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use coracle_core::kv::{
-    Item, KeyMeta, Outcome, Page, Revision, Scan, ScanContent, SessionLimits, TxnResult, Value,
+    Item, KeyMeta, Outcome, Page, Revision, Scan, ScanContent, SessionLimits, Ttl, TxnResult, Value,
 };
 use coracle_core::raft::LogIndex;
 
@@ -54,8 +54,10 @@ impl Model {
                 self.raised_at = Some(index);
                 self.map.count_revisions_from(index.0);
             }
-            "PUT" | "DELETE" | "CAS" | "INCR" | "DELETE_PREFIX" | "TXN" => {
-                let is_basic = matches!(&*entry.op, "PUT" | "DELETE" | "CAS") && entry.rev.is_none();
+            "PUT" | "DELETE" | "CAS" | "INCR" | "DELETE_PREFIX" | "TXN" | "TOUCH" | "PERSIST" | "TICK" => {
+                let is_basic = matches!(&*entry.op, "PUT" | "DELETE" | "CAS")
+                    && entry.rev.is_none()
+                    && entry.ttl_ms.is_none();
                 require(is_basic || self.raised_at.is_some(), "levels", || {
                     format!("{payload} is committed at {index}, before the level was raised")
                 })?;
@@ -113,11 +115,10 @@ impl Model {
         let rev = Revision(index.0);
         match outcome {
             _ if self.raised_at.is_none() => KeyMeta::default(),
-            Outcome::Txn(_) => KeyMeta { rev, created: Revision::NONE },
-            Outcome::Done if entry.op == "DELETE" => KeyMeta {
-                rev,
-                created: before.map_or(Revision::NONE, |content| self.counted(&content).created),
-            },
+            Outcome::Txn(_) => KeyMeta::of(rev, Revision::NONE),
+            Outcome::Done if entry.op == "DELETE" => {
+                KeyMeta::of(rev, before.map_or(Revision::NONE, |content| self.counted(&content).created))
+            }
             Outcome::Done | Outcome::Sum(_) | Outcome::Mismatch { .. } => {
                 of_key().map_or_else(KeyMeta::default, |content| self.counted(content))
             }
@@ -131,7 +132,7 @@ impl Model {
         let has_key = matches!(outcome, Outcome::Done | Outcome::Mismatch { actual: Some(_) });
         match self.raised_at {
             Some(raised_at) if has_key && meta == KeyMeta::default() => {
-                KeyMeta { rev: Revision(raised_at.0), created: Revision(raised_at.0) }
+                KeyMeta::of(Revision(raised_at.0), Revision(raised_at.0))
             }
             _ => meta,
         }
@@ -141,7 +142,7 @@ impl Model {
     fn counted(&self, content: &Content) -> KeyMeta {
         let first = self.raised_at.map_or(0, |index| index.0);
         let count = |revision: Option<u64>| Revision(revision.unwrap_or_default().max(first));
-        KeyMeta { rev: count(content.rev), created: count(content.created) }
+        KeyMeta::of(count(content.rev), count(content.created))
     }
 
     fn content_at(&self, key: &str, index: LogIndex) -> Option<&Content> {
@@ -159,6 +160,22 @@ impl Model {
     pub(super) fn meta_at(&self, key: &str, index: LogIndex) -> Option<KeyMeta> {
         let is_known = self.raised_at.is_some_and(|raised_at| raised_at <= index);
         self.content_at(key, index).filter(|_| is_known).map(|content| self.counted(content))
+    }
+
+    /// The map after the last entry.
+    pub(super) fn map(&self) -> &ReferenceMap {
+        &self.map
+    }
+
+    /// Returns whether this can be the time to live that is left to `key` at `index`: none if it
+    /// does not expire, and never more than was set.
+    fn is_left(&self, key: &str, index: LogIndex, left: Option<Ttl>) -> bool {
+        let expiry = self.content_at(key, index).and_then(|content| content.expiry);
+        match (expiry, left) {
+            (None, None) => true,
+            (Some(expiry), Some(left)) => left.ms() <= expiry.ttl_ms,
+            _ => false,
+        }
     }
 
     /// The whole map after everything up to `index` was applied.
@@ -200,7 +217,9 @@ impl Model {
         match returned {
             Returned::Applied { index, outcome, meta } => {
                 let expected = self.outcomes.get(index);
-                let is_right = expected.is_some_and(|expected| (&expected.0, &expected.1) == (outcome, meta));
+                let stated = KeyMeta { ttl: None, ..*meta };
+                let is_right =
+                    expected.is_some_and(|expected| (&expected.0, &expected.1) == (outcome, &stated));
                 require(is_right, "linearizability", || {
                     format!("{operation:?} was answered {outcome:?} {meta:?}, replay says {expected:?}")
                 })?;
@@ -222,7 +241,12 @@ impl Model {
                 self.check_read(operation, *index, committed)?;
                 let expected =
                     self.value_at(&operation.key, *index).zip(self.meta_at(&operation.key, *index));
-                let found = entry.as_ref().map(|(value, meta)| (value.as_json(), *meta));
+                let found =
+                    entry.as_ref().map(|(value, meta)| (value.as_json(), KeyMeta { ttl: None, ..*meta }));
+                let ttl = entry.as_ref().and_then(|(_, meta)| meta.ttl);
+                require(self.is_left(&operation.key, *index, ttl), "expiry", || {
+                    format!("{operation:?} at {index} found {ttl:?} left")
+                })?;
                 require(found == expected, "linearizability", || {
                     format!("{operation:?} at {index} found {found:?}, the log says {expected:?}")
                 })
@@ -269,7 +293,10 @@ impl Model {
         let is_item = |(item, (key, value)): (&Item, &(&str, &str))| {
             let value = Some(*value).filter(|_| scan.content == ScanContent::Values);
             let meta = self.meta_at(key, index).filter(|_| scan.wants_meta).unwrap_or_default();
-            (item.key.as_str(), item.value.as_ref().map(Value::as_json), item.meta) == (*key, value, meta)
+            let stated = KeyMeta { ttl: None, ..item.meta };
+            let has_ttl = !scan.wants_meta || self.is_left(key, index, item.meta.ttl);
+            has_ttl
+                && (item.key.as_str(), item.value.as_ref().map(Value::as_json), stated) == (*key, value, meta)
         };
         page.items.len() == pairs.len().min(scan.items_max)
             && page.items.iter().zip(&pairs).all(is_item)

@@ -13,6 +13,7 @@ mod connection_order;
 mod durable_index;
 mod election_safety;
 mod exactly_once;
+mod expiry;
 mod leader_append_only;
 mod leader_completeness;
 mod linearizability;
@@ -84,6 +85,7 @@ pub struct Invariants {
     reads: reads::Reads,
     connection_order: connection_order::ConnectionOrder,
     exactly_once: exactly_once::ExactlyOnce,
+    expiry: expiry::Expiry,
     snapshots: snapshots::Snapshots,
     bounds: bounds::Bounds,
     /// The committed log, as the first node that committed each entry holds it.
@@ -93,11 +95,12 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// Creates all properties for a new cluster with these limits of sessions and this many bytes
-    /// of log that nodes keep although a snapshot covers them.
+    /// Creates all properties for a new cluster with these limits of sessions, this many bytes of
+    /// log that nodes keep although a snapshot covers them, and clocks of these speeds.
     #[must_use]
-    pub fn new(session_limits: SessionLimits, kept_log_max: usize) -> Self {
+    pub fn new(session_limits: SessionLimits, kept_log_max: usize, clock_rates: &[u64]) -> Self {
         Self {
+            expiry: expiry::Expiry::new(clock_rates),
             bounds: bounds::Bounds::new(kept_log_max),
             model: linearizability::Model::new(session_limits),
             snapshots: snapshots::Snapshots::new(session_limits),
@@ -114,12 +117,18 @@ impl Invariants {
         }
     }
 
-    /// Checks a node after a turn, before `outputs` are carried out.
+    /// Checks a node after a turn at the true time `now`, before `outputs` are carried out.
     ///
     /// # Errors
     ///
     /// The first property that does not hold.
-    pub fn after_turn(&mut self, process: &Process, outputs: &[Output], all: &[Process]) -> Verdict {
+    pub fn after_turn(
+        &mut self,
+        now: u64,
+        process: &Process,
+        outputs: &[Output],
+        all: &[Process],
+    ) -> Verdict {
         let Some(running) = &process.running else { return Ok(()) };
         let replica = &running.replica;
         self.election_safety.check(replica)?;
@@ -134,7 +143,7 @@ impl Invariants {
         durable_index::check(process, running)?;
         bounds::check(replica)?;
         self.bounds.check_kept_log(process.id, replica)?;
-        self.take_commits(replica, all)?;
+        self.take_commits(now, replica, all)?;
         leader_completeness::check(replica, outputs, &self.committed)?;
         state_machine_safety::check(replica, &self.committed)?;
         self.snapshots.check(process, running, outputs, &self.committed)?;
@@ -203,7 +212,7 @@ impl Invariants {
     }
 
     /// Collects the entries that `replica` is the first to commit.
-    fn take_commits(&mut self, replica: &Replica, all: &[Process]) -> Verdict {
+    fn take_commits(&mut self, now: u64, replica: &Replica, all: &[Process]) -> Verdict {
         let commit_index = replica.node().commit_index();
         let known = LogIndex(self.committed.len() as u64);
         if commit_index <= known {
@@ -215,12 +224,23 @@ impl Invariants {
                 self.committed.push(CommittedEntry { point: entry.point, payload: entry.payload.into() });
                 self.membership.committed(entry.point.index, entry.payload)?;
                 self.exactly_once.committed(entry.point.index, entry.payload)?;
+                self.expiry.committed(entry.point.index, entry.payload, now, &self.model)?;
                 self.model.apply(entry.point.index, entry.payload)?;
             }
         }
         require(self.committed.len() as u64 == commit_index.0, "commit_quorum", || {
             format!("node {} committed {commit_index} and its log lacks some of it", replica.node().id())
         })
+    }
+
+    /// Checks that no key that expires has stayed too long, at the true time `now`, on a cluster
+    /// that has been healthy since `healthy_at`.
+    ///
+    /// # Errors
+    ///
+    /// When a key has.
+    pub fn check_overdue(&self, now: u64, healthy_at: u64) -> Verdict {
+        self.expiry.check_at_rest(now, healthy_at, &self.model)
     }
 
     /// Returns whether the point is that of a committed entry.
