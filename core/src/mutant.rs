@@ -307,7 +307,7 @@ mutants! {
     TickBeatsPut = "tick-beats-put",
     /// A put leaves the time to live that the key had.
     PutKeepsExpiry = "put-keeps-expiry",
-    /// A touch does not change the time to live of a key that expires already.
+    /// A touch starts the time to live again that the key had, whatever it states.
     TouchChangesNothing = "touch-changes-nothing",
     /// A snapshot does not say which keys expire.
     ExpiryNotSaved = "expiry-not-saved",

@@ -380,6 +380,28 @@ mod tests {
         }
         assert_eq!(read(&[a, level]), Err(StateLineError::Order));
         assert_eq!(read(&[with_revisions]), Err(StateLineError::Pair(TextError::Unknown)));
+        for line in [r#"{"level":2,"since":5}"#, r#"{"level":1,"since":0}"#, r#"{"level":1}"#] {
+            assert_eq!(read(&[line]), Err(StateLineError::Level), "{line}");
+        }
+        for (line, fault) in [
+            (a, TextError::Unknown),
+            (r#"{"key":"a","rev":7,"created":4,"value":1}"#, TextError::Form),
+            (r#"{"key":"a","rev":7,"created":8,"value":1}"#, TextError::Form),
+            (r#"{"key":"a","rev":07,"created":5,"value":1}"#, TextError::Unknown),
+            (r#"{"key":"a","rev":4611686018427387905,"created":5,"value":1}"#, TextError::Form),
+        ] {
+            assert_eq!(read(&[level, line]), Err(StateLineError::Pair(fault)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_key_that_expires_fits_the_last_tick() {
+        let read = |lines: &[&str]| {
+            let mut check = StateLines::new(SessionLimits::default());
+            lines.iter().try_for_each(|line| check.check(line)).map(|()| check.keys())
+        };
+        let session = r#"{"session":"c","used":1,"forgotten":null,"outcomes":[[1,"done"]]}"#;
+        let level = r#"{"level":1,"since":5}"#;
         let tick = r#"{"tick":9,"time_us":1000000}"#;
         let expiring = |members: &str| format!(r#"{{"key":"a","rev":7,"created":5,{members},"value":1}}"#);
         for members in [
@@ -408,18 +430,6 @@ mod tests {
         for line in [r#"{"tick":5,"time_us":1}"#, r#"{"tick":9}"#, r#"{"tick":9,"time_us":9007199254740993}"#]
         {
             assert_eq!(read(&[level, line]), Err(StateLineError::Tick), "{line}");
-        }
-        for line in [r#"{"level":2,"since":5}"#, r#"{"level":1,"since":0}"#, r#"{"level":1}"#] {
-            assert_eq!(read(&[line]), Err(StateLineError::Level), "{line}");
-        }
-        for (line, fault) in [
-            (a, TextError::Unknown),
-            (r#"{"key":"a","rev":7,"created":4,"value":1}"#, TextError::Form),
-            (r#"{"key":"a","rev":7,"created":8,"value":1}"#, TextError::Form),
-            (r#"{"key":"a","rev":07,"created":5,"value":1}"#, TextError::Unknown),
-            (r#"{"key":"a","rev":4611686018427387905,"created":5,"value":1}"#, TextError::Form),
-        ] {
-            assert_eq!(read(&[level, line]), Err(StateLineError::Pair(fault)), "{line}");
         }
     }
 }

@@ -59,8 +59,8 @@ impl KeyMeta {
     }
 }
 
-/// What the map holds of a key besides its value: its revisions, and whether it expires. Nearly all
-/// keys do not, so that is one bit, and the rest is in `expiry`.
+/// The facts about a key that the map holds beside its value: its revisions, and whether it expires.
+/// Nearly no key does, so that is one bit, and the rest is in `expiry`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     rev: Revision,

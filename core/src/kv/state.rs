@@ -21,8 +21,8 @@ use crate::time::Instant;
 pub struct State {
     store: Store,
     sessions: SessionTable,
-    /// The lines of the level and of the last tick, and those of the session table at the frozen moment, as far as they
-    /// are not read yet.
+    /// The lines of the level, the last tick and the session table at the frozen moment, as far as
+    /// they are not read yet.
     frozen_lines: VecDeque<String>,
 }
 

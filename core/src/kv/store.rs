@@ -134,8 +134,7 @@ impl Store {
         };
         self.preserve(key);
         match ttl {
-            Some(_) if stamp.expires() && mutant::is_active(Mutant::TouchChangesNothing) => {}
-            Some(ttl) => self.expiries.set(key, ttl, at),
+            Some(ttl) => self.expiries.set(key, kept_by_mutant(&self.expiries, key).unwrap_or(ttl), at),
             None => self.expiries.remove(key),
         }
         self.values.set_expires(key, ttl.is_some());
@@ -407,6 +406,11 @@ impl Store {
         let tick = if is_here { self.expiries.due_tick(Revision::MAX, false, |_| false) } else { None };
         tick.map(|tick| tick.expired).unwrap_or_default()
     }
+}
+
+/// Deliberate bug: a touch sets the time to live that the key had.
+fn kept_by_mutant(expiries: &Expiries, key: &Key) -> Option<Ttl> {
+    expiries.get(key).map(|expiry| expiry.ttl).filter(|_| mutant::is_active(Mutant::TouchChangesNothing))
 }
 
 /// Deliberate bug: a page begins with the key after which it should begin.

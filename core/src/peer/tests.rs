@@ -184,8 +184,8 @@ fn answers() -> Vec<Answer> {
         RequestRefusal::Change(ChangeError::Unchanged),
         RequestRefusal::Change(ChangeError::Invalid),
     ];
-    let roles =
-        [Role::Follower, Role::Candidate, Role::Leader].map(|role| Status { role, leader: None, ..status });
+    let role = |role| Status { role, leader: None, ..status };
+    let roles = [Role::Follower, Role::Candidate, Role::Leader].map(role);
     let learner = Status { role: Role::Follower, is_learner: true, ..status };
     let mut answers = vec![
         applied(Outcome::Done.without_meta()),
@@ -194,7 +194,6 @@ fn answers() -> Vec<Answer> {
         applied(Outcome::Mismatch { actual: Some(value()) }.without_meta()),
         applied(Outcome::SessionExpired.without_meta()),
         applied(Outcome::Done.with_meta(meta)),
-        applied(Outcome::Mismatch { actual: Some(value()) }.with_meta(meta)),
         applied(Outcome::Sum(-3).with_meta(meta)),
         applied(Outcome::Sum(-3).with_meta(expiring)),
         applied(Outcome::NotANumber.without_meta()),

@@ -56,6 +56,14 @@ fn conditions_counters_and_transactions(runtime: Runtime) {
     assert!(shell.run(&["delete", "k", "--rev", rev]).stderr.contains("its revision is"));
     shell.expect(&["delete", "k", "--rev", "1", "--prefix", "k"], 2, "");
     shell.expect(&["delete"], 2, "");
+    shell.expect(&["put", "e", "1", "--ttl", "30min"], 0, "ok\n");
+    shell.expect(&["touch", "e", "1h"], 0, "ok\n");
+    shell.expect(&["persist", "e"], 0, "ok\n");
+    shell.expect(&["cas", "e", "--expect", "1", "2", "--ttl", "1ms"], 0, "ok\n");
+    shell.expect(&["touch", "nope", "1h"], 1, "");
+    shell.expect(&["persist", "nope"], 1, "");
+    shell.expect(&["put", "e", "1", "--ttl", "0s"], 2, "");
+    shell.expect(&["touch", "e", "soon"], 2, "");
     shell.expect(&["incr", "n"], 0, "1\n");
     shell.expect(&["incr", "n", "-5"], 0, "-4\n");
     shell.expect(&["incr", "k"], 5, "");

@@ -86,7 +86,7 @@ fn restarts_do_not_prolong_a_life() {
     assert!((1..=3).all(|node| !holds(&cluster, node)));
 }
 
-/// After all nodes have been down, nobody knows for how long: the life is longer, never shorter.
+/// After all nodes have been down, no node knows for how long: the life is longer, never shorter.
 #[test]
 fn an_outage_prolongs_a_life() {
     let mut cluster = led();

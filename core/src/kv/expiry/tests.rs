@@ -74,7 +74,7 @@ fn a_tick_dates_keys_and_then_log_time_decides() {
     assert_eq!((tick.time, tick.expired.len()), (LogTime(1_000_000), 0));
     apply(&mut leader, 8, &tick);
     assert_eq!(leader.next_tick_at(), Some(at(61_000)));
-    // A node that starts later, with a clock of its own, and hears from the leader.
+    // A node that starts later, with another clock, and hears from the leader.
     let mut restarted = expiries(100_000);
     restarted.set(&key("a"), ttl(60_000), Revision(7));
     apply(&mut restarted, 8, &tick);

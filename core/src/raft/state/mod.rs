@@ -146,7 +146,8 @@ pub struct Node {
     /// Entries that were proposed in this turn and are not in the log yet.
     pub(super) proposals: BatchBuilder,
     pub(super) turn: Turn,
-    /// What heartbeats state about the age of an entry, and what the leader's last one has stated.
+    /// The age of an entry that heartbeats state, and the one that the leader's last heartbeat has
+    /// stated.
     pub(super) elapsed: Option<Elapsed>,
     pub(super) heard_elapsed: Option<Elapsed>,
 }
