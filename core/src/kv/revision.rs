@@ -59,8 +59,8 @@ impl KeyMeta {
     }
 }
 
-/// The facts about a key that the map holds beside its value: its revisions, and whether it expires.
-/// Nearly no key does, so that is one bit, and the rest is in `expiry`.
+/// The facts about a key that the map holds beside its value: its revisions, and whether it
+/// expires. Nearly no key does, so that is one bit, and the rest is in `expiry`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     rev: Revision,

@@ -190,7 +190,6 @@ fn answers() -> Vec<Answer> {
     let mut answers = vec![
         applied(Outcome::Done.without_meta()),
         applied(Outcome::NotFound.without_meta()),
-        applied(Outcome::Mismatch { actual: None }.without_meta()),
         applied(Outcome::Mismatch { actual: Some(value()) }.without_meta()),
         applied(Outcome::SessionExpired.without_meta()),
         applied(Outcome::Done.with_meta(meta)),
