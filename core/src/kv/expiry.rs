@@ -37,8 +37,12 @@ use crate::time::Instant;
 /// within this time after the write prolongs the life of a key by at most its time to live. One
 /// entry dates all keys of that time.
 const DATE_AFTER: Duration = Duration::from_secs(1);
+/// The most keys of a tick that a leader proposes, fewer than the format allows: in a process with
+/// five nodes, removing so many takes a few milliseconds, for which every put waits.
+const KEYS_PROPOSED_MAX: usize = 250;
+const _: () = assert!(KEYS_PROPOSED_MAX <= TICK_KEYS_MAX);
 /// The most bytes of keys in a tick; one key may exceed it.
-const TICK_BYTES_MAX: usize = 64 << 10;
+const BYTES_PROPOSED_MAX: usize = 32 << 10;
 
 /// The time to live of a key, as the log has set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -254,7 +258,7 @@ impl Expiries {
         let due = self.due.iter().take_while(|(due, _)| *due <= self.now);
         let mut due = due.map(|(due, key)| (self.now.since(*due), key)).peekable();
         let (mut expired, mut bytes) = (Vec::new(), 0);
-        while expired.len() < TICK_KEYS_MAX && bytes < TICK_BYTES_MAX {
+        while expired.len() < KEYS_PROPOSED_MAX && bytes < BYTES_PROPOSED_MAX {
             let dated_first = match (dated.peek(), due.peek()) {
                 (Some((dated, _)), Some((due, _))) => dated >= due,
                 (dated, _) => dated.is_some(),

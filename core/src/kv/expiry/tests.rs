@@ -113,20 +113,20 @@ fn restored_keys_count_from_the_first_step() {
 #[test]
 fn a_tick_has_a_limit_of_keys_and_of_bytes() {
     let mut expiries = expiries(0);
-    for number in 0..TICK_KEYS_MAX + 1 {
+    for number in 0..KEYS_PROPOSED_MAX + 1 {
         expiries.set(&key(&format!("{number:04}")), ttl(1), Revision(7));
     }
     expiries.advance(at(1));
     let tick = due_tick(&expiries, 7).unwrap();
-    assert_eq!((tick.expired.len(), names(&tick)[0]), (TICK_KEYS_MAX, "0000"));
+    assert_eq!((tick.expired.len(), names(&tick)[0]), (KEYS_PROPOSED_MAX, "0000"));
     apply(&mut expiries, 8, &tick);
     expiries.advance(at(2));
-    assert_eq!(names(&due_tick(&expiries, 8).unwrap()), ["1000"]);
+    assert_eq!(names(&due_tick(&expiries, 8).unwrap()), ["0250"]);
     for number in 0..100 {
         expiries.set(&key(&format!("{number:01024}")), ttl(1), Revision(9));
     }
     expiries.advance(at(9));
-    assert_eq!(due_tick(&expiries, 9).unwrap().expired.len(), 1 + 64);
+    assert_eq!(due_tick(&expiries, 9).unwrap().expired.len(), 1 + 32);
 }
 
 #[test]
