@@ -5,6 +5,7 @@
 //! simulation can draw them from its seed.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 /// The cluster id: made once, at bootstrap. Keeps the files and messages of two clusters apart that
 /// use the same folder names or addresses.
@@ -24,6 +25,25 @@ impl ClusterId {
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The cluster id of a running server, for its connections. It is not known before the server has
+/// found its cluster. Cloning returns another handle to the same place.
+#[derive(Clone, Debug, Default)]
+pub struct KnownCluster(Arc<OnceLock<ClusterId>>);
+
+impl KnownCluster {
+    /// Notes the cluster id. It never changes, so a second call has no effect.
+    pub fn set(&self, cluster: ClusterId) {
+        // A second call would state the same id.
+        let _ = self.0.set(cluster);
+    }
+
+    /// The cluster id, if it is known.
+    #[must_use]
+    pub fn id(&self) -> Option<ClusterId> {
+        self.0.get().copied()
     }
 }
 

@@ -99,11 +99,12 @@ mod replica;
 mod time;
 
 pub use host::{Settings, SettingsError};
-pub use identity::{ClusterId, Incarnation};
+pub use identity::{ClusterId, Incarnation, KnownCluster};
 pub use replica::{
     APPLY_BYTES_MAX, Answer, BACKUP_HOLD_MAX, BACKUP_TIMEOUT, BackupPiece, HELD_BACK_BYTES_MAX, Input,
-    LOOK_UPS_MAX, MemberChange, MemberOrder, ORDER_TIMEOUT, Output, PARSED_BYTES_MAX, READ_TIMEOUT, Replica,
-    ReplicaError, ReplicaLimits, Request, RequestId, RequestRefusal, RestoredState, SNAPSHOT_PART_BYTES,
-    SnapshotPolicy, Status,
+    LOOK_UPS_MAX, MemberChange, MemberOrder, NodeView, ORDER_TIMEOUT, Output, PARSED_BYTES_MAX,
+    PROGRESS_INTERVAL, READ_TIMEOUT, Replica, ReplicaError, ReplicaLimits, Request, RequestId,
+    RequestRefusal, RestoredState, SNAPSHOT_PART_BYTES, SnapshotPolicy, Status, VIEW_BYTES_MAX, VIEW_TIMEOUT,
+    VIEWS_MAX, WatchAnswer, WatchLimits, WatchPart, WatchRequest,
 };
 pub use time::Instant;

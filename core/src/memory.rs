@@ -354,6 +354,7 @@ fn refusing(request: &Request) -> u8 {
         Request::Read { .. } => of_page(request.is_scan()),
         Request::LinearizableRead(query) => of_page(query.is_scan()),
         Request::Backup(_) => ALL_REFUSED | PAGES_REFUSED,
+        Request::Watch(watch) => watch.begins().map_or(0, of_page),
         Request::Status
         | Request::Members
         | Request::ChangeMembers(_)

@@ -327,6 +327,31 @@ mutants! {
     LevelOfMembersIgnored = "level-of-members-ignored",
     /// A leader proposes entries of a level before that level is reached.
     LevelNotAwaited = "level-not-awaited",
+    /// A watcher gets the changes after a revision without the first of them.
+    HistorySkipsEntry = "history-skips-entry",
+    /// The history goes on although a snapshot has replaced the map.
+    HistoryKept = "history-kept",
+    /// The history has no limit.
+    HistoryUnlimited = "history-unlimited",
+    /// A watch goes on although the history no longer has what it needs.
+    LagNotNoticed = "lag-not-noticed",
+    /// A prefix selects keys that agree with it except for its last character.
+    WatchPrefixShortened = "watch-prefix-shortened",
+    /// Watchers are not told of deletes.
+    DeleteNotReported = "delete-not-reported",
+    /// The initial content of a watch contains later changes.
+    ViewChanges = "view-changes",
+    /// A watch continues after its initial content without the changes made meanwhile.
+    ChangesAfterViewLost = "changes-after-view-lost",
+    /// The events of one entry are split over two lines.
+    EntrySplit = "entry-split",
+    /// A watch that begins at a revision begins one earlier.
+    ResumptionRepeats = "resumption-repeats",
+    /// A watch that waits for a key is not answered when the key changes.
+    WatchNotWoken = "watch-not-woken",
+    /// A watch ends because its history is gone, and its client is told to continue one entry too
+    /// late.
+    LaggedTooFar = "lagged-too-far",
 }
 
 /// Returns whether `mutant` is active; always false without the feature `mutants`.

@@ -43,6 +43,7 @@ impl Cluster {
         let socket = bind(listen).await?;
         prepare(&medium, found.operations()).await?;
         let (wiring, router_inbox, events) = Wiring::new(executor, &settings, settings.cluster_shares());
+        wiring.cluster.set(found.cluster());
         let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, mailbox())).collect();
         let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());
         let senders = inboxes.values().map(|(inbox, _)| inbox.clone()).collect();

@@ -40,7 +40,8 @@ pub(crate) async fn run(
         };
         // Other tasks get their turn even when there is always another client to accept.
         future::yield_now().await;
-        let Some((client, given_up)) = ClientHost::accept(number, Arc::clone(&address), &wiring.memory)
+        let Some((client, given_up)) =
+            ClientHost::accept(number, Arc::clone(&address), &wiring.cluster, &wiring.memory)
         else {
             executor.spawn(turn_away(stream)).detach();
             continue;

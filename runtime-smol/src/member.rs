@@ -202,6 +202,7 @@ impl Startup {
                 founders
             }
         };
+        self.wiring.cluster.set(founders.cluster);
         if listening.is_none() {
             let address = options.peer_address(network.directory.borrow().address())?;
             *listening = Some(self.listen(bind_peers(&address).await?));

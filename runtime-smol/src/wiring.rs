@@ -1,11 +1,12 @@
-//! Wiring: the channels, the clock and the memory budget that the parts of a process share.
+//! Wiring: the channels, the clock, the memory budget and the cluster id that the parts of a
+//! process share.
 
 use std::rc::Rc;
 
-use coracle_core::Settings;
 use coracle_core::host::RouterInput;
 use coracle_core::memory::{MemoryBudget, MemoryShares};
 use coracle_core::raft::NodeId;
+use coracle_core::{KnownCluster, Settings};
 use coracle_storage::{HostEvent, NodeEvent};
 use smol::LocalExecutor;
 
@@ -26,6 +27,8 @@ pub(crate) struct Wiring {
     events: async_channel::Sender<HostEvent>,
     pub(crate) clock: Clock,
     pub(crate) memory: MemoryBudget,
+    /// The cluster id, once it is known.
+    pub(crate) cluster: KnownCluster,
 }
 
 /// The router's inbox.
@@ -44,7 +47,11 @@ impl Wiring {
         let (proxy, inbox) = mailbox();
         let (events, receiver) = async_channel::bounded(EVENTS_MAX);
         let (executor, memory) = (Rc::clone(executor), settings.memory_budget(shares, CONNECTION_BYTES));
-        (Self { executor, proxy, events, clock: Clock::start(), memory }, inbox, receiver)
+        (
+            Self { executor, proxy, events, clock: Clock::start(), memory, cluster: KnownCluster::default() },
+            inbox,
+            receiver,
+        )
     }
 
     /// Reports an event of a node. There may be no reader.

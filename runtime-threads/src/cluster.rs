@@ -46,6 +46,7 @@ impl Cluster {
         let socket = bind(listen)?;
         prepare(&medium, &found.operations())?;
         let (wiring, router_inbox, events) = Wiring::new(&settings, settings.cluster_shares());
+        wiring.cluster.set(found.cluster());
         let inbox_of = |node| (node, inbox(&wiring.memory));
         let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(inbox_of).collect();
         let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());

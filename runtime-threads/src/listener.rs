@@ -48,7 +48,8 @@ pub(crate) fn start(
                 thread::sleep(ACCEPT_AGAIN_AFTER);
                 continue;
             };
-            let Some((client, given_up)) = ClientHost::accept(number, Arc::clone(&name), &wiring.memory)
+            let Some((client, given_up)) =
+                ClientHost::accept(number, Arc::clone(&name), &wiring.cluster, &wiring.memory)
             else {
                 turn_away(stream);
                 continue;

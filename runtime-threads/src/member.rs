@@ -234,6 +234,7 @@ impl Startup {
                 founders
             }
         };
+        self.wiring.cluster.set(founders.cluster);
         if !is_listening {
             let address = options.peer_address(lock(&network.directory).address())?;
             self.listen(bind_peers(&address)?);

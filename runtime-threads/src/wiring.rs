@@ -1,11 +1,12 @@
-//! Wiring: the channels, the clock and the memory budget that the parts of a process share.
+//! Wiring: the channels, the clock, the memory budget and the cluster id that the parts of a
+//! process share.
 
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-use coracle_core::Settings;
 use coracle_core::host::RouterInput;
 use coracle_core::memory::{MemoryBudget, MemoryShares};
 use coracle_core::raft::NodeId;
+use coracle_core::{KnownCluster, Settings};
 use coracle_storage::{HostEvent, NodeEvent};
 
 use crate::clock::Clock;
@@ -24,6 +25,8 @@ pub(crate) struct Wiring {
     events: SyncSender<HostEvent>,
     pub(crate) clock: Clock,
     pub(crate) memory: MemoryBudget,
+    /// The cluster id, once it is known.
+    pub(crate) cluster: KnownCluster,
 }
 
 /// The router's inbox.
@@ -38,7 +41,11 @@ impl Wiring {
         let (proxy, inbox) = channel();
         let (events, receiver) = sync_channel(EVENTS_MAX);
         let memory = settings.memory_budget(shares, CONNECTION_BYTES);
-        (Self { proxy, events, clock: Clock::start(), memory }, inbox, receiver)
+        (
+            Self { proxy, events, clock: Clock::start(), memory, cluster: KnownCluster::default() },
+            inbox,
+            receiver,
+        )
     }
 
     /// Reports an event of a node. There may be no reader.

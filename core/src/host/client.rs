@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RouterInput;
+use crate::identity::KnownCluster;
 use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, MemoryBudget, Progress};
 use crate::protocol::{Connection, IDLE_LINE, given_up_line};
 use crate::proxy::Reply;
@@ -83,13 +84,14 @@ pub struct ClientHost {
 }
 
 impl ClientHost {
-    /// Creates the state of the client with this number, which is not 0, on a server at `address`.
-    /// Its memory use is reported to `memory`.
+    /// Creates the state of the client with this number, which is not 0, on a server of `cluster`
+    /// at `address`. Its memory use is reported to `memory`.
     #[must_use]
-    pub fn new(number: u64, address: Arc<str>, memory: ClientMemory) -> Self {
+    pub fn new(number: u64, address: Arc<str>, cluster: KnownCluster, memory: ClientMemory) -> Self {
+        let long_lines = memory.budget().long_lines();
         Self {
             number,
-            state: Connection::new(Some(address)).with_long_lines(memory.budget().long_lines()),
+            state: Connection::new(Some(address)).with_long_lines(long_lines).with_cluster(cluster),
             last_line: None,
             memory,
             lines: 0,
@@ -107,11 +109,12 @@ impl ClientHost {
     pub fn accept(
         number: u64,
         address: Arc<str>,
+        cluster: &KnownCluster,
         budget: &MemoryBudget,
     ) -> Option<(Self, Option<RouterInput>)> {
         let (memory, eviction) = budget.connect(number)?;
         let given_up = eviction.map(|eviction| RouterInput::GiveUp(vec![eviction]));
-        Some((Self::new(number, address, memory), given_up))
+        Some((Self::new(number, address, cluster.clone(), memory), given_up))
     }
 
     /// Reports how much memory is held now. `has_written`: some replies were written since the last
@@ -142,6 +145,16 @@ impl ClientHost {
     /// Takes the requests that may run now, in order.
     fn requests(&mut self) -> Option<RouterInput> {
         let requests: Vec<(u64, Request)> = std::iter::from_fn(|| self.state.next_request()).collect();
+        if requests.is_empty() { None } else { Some(RouterInput::Asked(self.number, requests)) }
+    }
+
+    /// Takes the requests that may run now that everything before is written: those of watches, and
+    /// those that waited for room.
+    fn requests_of_writer(&mut self) -> Option<RouterInput> {
+        let mut requests: Vec<_> = std::iter::from_fn(|| self.state.next_watch_request()).collect();
+        if self.state.may_have_requests() {
+            requests.extend(std::iter::from_fn(|| self.state.next_request()));
+        }
         if requests.is_empty() { None } else { Some(RouterInput::Asked(self.number, requests)) }
     }
 
@@ -235,7 +248,7 @@ impl ClientHost {
             self.is_stopping = true;
             return None;
         }
-        let requests = if self.state.may_have_requests() { self.requests() } else { None };
+        let requests = self.requests_of_writer();
         self.state.write_replies(output, CLIENT_WRITE_BYTES);
         let has_written = std::mem::replace(&mut self.being_written, output.len()) > 0;
         self.note_memory(has_written);
@@ -263,7 +276,7 @@ mod tests {
 
     fn client() -> ClientHost {
         let memory = MemoryBudget::unlimited().connect(3).unwrap().0;
-        ClientHost::new(3, "127.0.0.1:3001".into(), memory)
+        ClientHost::new(3, "127.0.0.1:3001".into(), KnownCluster::default(), memory)
     }
 
     fn written(client: &mut ClientHost) -> String {
@@ -292,7 +305,7 @@ mod tests {
         let budget = MemoryBudget::new(1 << 20, 10, 0);
         let mut clients = [3, 4].map(|number| {
             let memory = budget.connect(number).unwrap().0;
-            ClientHost::new(number, "127.0.0.1:3001".into(), memory)
+            ClientHost::new(number, "127.0.0.1:3001".into(), KnownCluster::default(), memory)
         });
         let piece = vec![b'x'; 100 << 10];
         clients[0].received(&piece);
@@ -312,7 +325,7 @@ mod tests {
     fn clients_of(budget: &MemoryBudget) -> impl FnMut(u64) -> ClientHost {
         |number| {
             let memory = budget.connect(number).unwrap().0;
-            ClientHost::new(number, "127.0.0.1:3001".into(), memory)
+            ClientHost::new(number, "127.0.0.1:3001".into(), KnownCluster::default(), memory)
         }
     }
 
@@ -457,7 +470,8 @@ mod tests {
     #[test]
     fn accepting_a_client_reports_the_connection_that_is_closed_for_it() {
         let budget = MemoryBudget::new(1 << 20, 10, 200 << 10);
-        let accept = |number| ClientHost::accept(number, "127.0.0.1:3001".into(), &budget);
+        let accept =
+            |number| ClientHost::accept(number, "127.0.0.1:3001".into(), &KnownCluster::default(), &budget);
         let mut held = Vec::new();
         let given_up = (1..10).find_map(|number| {
             let (client, given_up) = accept(number)?;

@@ -5,6 +5,9 @@
 //! key's old value here. The reader returns the saved value where there is one, and the value in
 //! the map elsewhere. The cost is one look-up per write while a snapshot is taken, and memory for
 //! the keys that change meanwhile.
+//!
+//! Snapshots read a view of the whole map as lines; watches read one of their range as items
+//! (`views`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -22,6 +25,9 @@ use crate::mutant::{self, Mutant};
 pub(super) struct Frozen {
     /// The entry that had raised the level; [`Revision::NONE`]: the level was the first one.
     first: Revision,
+    /// The first text of the range, and the first text after it.
+    start: Box<str>,
+    end: Option<Box<str>>,
     /// All keys up to this one were read.
     read_to: Option<Key>,
     /// The old content of keys that have changed since the freeze and were not read yet; `None`:
@@ -33,17 +39,37 @@ pub(super) struct Frozen {
 type Content = (Held, Option<Expiry>);
 
 impl Frozen {
+    /// A view of the whole map.
     pub(super) fn new(first: Revision) -> Self {
-        Self { first, read_to: None, before: BTreeMap::new() }
+        Self::of_range(first, (Box::from(""), None))
+    }
+
+    /// A view of the keys from the first text on, below the second one.
+    pub(super) fn of_range(first: Revision, (start, end): (Box<str>, Option<Box<str>>)) -> Self {
+        Self { first, start, end, read_to: None, before: BTreeMap::new() }
     }
 
     /// Saves the content of `key` in `values`, and its time to live, before one of them changes.
-    pub(super) fn preserve(&mut self, key: &Key, values: &Map, expiries: &Expiries) {
+    /// Returns the number of bytes of the saved content.
+    pub(super) fn preserve(&mut self, key: &Key, values: &Map, expiries: &Expiries) -> usize {
         let is_read = self.read_to.as_ref().is_some_and(|read_to| key <= read_to);
         if !is_read && !self.before.contains_key(key) && !mutant::is_active(Mutant::FrozenStateChanges) {
             let content = values.get(key).map(|held| (held.clone(), expiries.get(key)));
+            let bytes = saved_bytes(key, content.as_ref());
             self.before.insert(key.clone(), content);
+            return bytes;
         }
+        0
+    }
+
+    /// Returns whether the key is in the range.
+    pub(super) fn covers(&self, key: &Key) -> bool {
+        key.as_str() >= &*self.start && self.end.as_deref().is_none_or(|end| key.as_str() < end)
+    }
+
+    /// The number of bytes of saved content.
+    pub(super) fn saved_bytes(&self) -> usize {
+        self.before.iter().map(|(key, content)| saved_bytes(key, content.as_ref())).sum()
     }
 
     /// Appends lines to `text` until it holds `bytes_max` bytes or all keys were read. Returns
@@ -55,13 +81,36 @@ impl Frozen {
         text: &mut String,
         bytes_max: usize,
     ) -> bool {
+        let first = self.first;
+        self.walk(
+            values,
+            expiries,
+            text,
+            |text| text.len() >= bytes_max,
+            |text, key, held, expiry| push_line(text, key, held, expiry, first),
+        )
+    }
+
+    /// Passes the next keys with their content to `push`, until `is_full` returns true for `out` or
+    /// all keys were read. Returns whether all were read.
+    pub(super) fn walk<T: ?Sized>(
+        &mut self,
+        values: &Map,
+        expiries: &Expiries,
+        out: &mut T,
+        is_full: impl Fn(&T) -> bool,
+        push: impl Fn(&mut T, &Key, &Held, Option<Expiry>),
+    ) -> bool {
         let read_to = self.read_to.clone();
-        let start = read_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut now = values.range_from(start.map(Key::as_str)).peekable();
-        let mut before = self.before.range((start, Bound::Unbounded)).peekable();
+        let start =
+            read_to.as_ref().map_or(Bound::Included(&*self.start), |key| Bound::Excluded(key.as_str()));
+        let end = self.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut now = values.range(start, end).peekable();
+        let saved_from = read_to.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut before = self.before.range((saved_from, Bound::Unbounded)).peekable();
         let mut last = None;
         let is_done = loop {
-            if text.len() >= bytes_max {
+            if is_full(out) {
                 break now.peek().is_none() && before.peek().is_none();
             }
             let changed_first = match (now.peek(), before.peek()) {
@@ -73,13 +122,13 @@ impl Frozen {
                 let (key, content) = before.next().expect("it was looked at");
                 now.next_if(|(same, _)| *same == key);
                 if let Some((held, expiry)) = content {
-                    push_line(text, key, held, *expiry, self.first);
+                    push(out, key, held, *expiry);
                 }
                 key
             } else {
                 let (key, held) = now.next().expect("it was looked at");
                 let expiry = if held.stamp.expires() { expiries.get(key) } else { None };
-                push_line(text, key, held, expiry, self.first);
+                push(out, key, held, expiry);
                 key
             };
             last = Some(key);
@@ -91,6 +140,11 @@ impl Frozen {
         }
         is_done
     }
+}
+
+/// The number of bytes of a key and its saved content.
+fn saved_bytes(key: &Key, content: Option<&Content>) -> usize {
+    key.as_str().len() + content.map_or(0, |(held, _)| held.value.as_json().len())
 }
 
 /// Appends the line of a key. `first` is the entry from which revisions are counted, if the level

@@ -152,7 +152,7 @@ impl Scan {
 }
 
 /// The first text after all texts with this prefix; `None`: there is none.
-fn end_of_prefix(prefix: &str) -> Option<String> {
+pub(super) fn end_of_prefix(prefix: &str) -> Option<String> {
     let mut end = prefix.to_owned();
     while let Some(last) = end.pop() {
         let next = match u32::from(last) + 1 {

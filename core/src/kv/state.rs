@@ -4,15 +4,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::change::Changes;
 use super::checked::{Head, StateLine, StateLineError, accept_line};
 use super::command::Write;
 use super::level::Level;
 use super::outcome::{Applied, Outcome};
 use super::revision::{KeyMeta, Revision};
+use super::selection::Selection;
 use super::session_table::{Memory, SessionLimits, SessionTable};
 use super::store::Store;
 use super::text::Key;
 use super::ttl::{LogTime, Tick};
+use super::views::{ViewId, ViewPart, Views};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -116,6 +119,34 @@ impl State {
         is_proposed: impl Fn(&Key) -> bool,
     ) -> Option<Tick> {
         self.store.expiries().due_tick(applied, dates, is_proposed)
+    }
+
+    /// Removes the changes that [`State::apply`] has made since the last call.
+    #[inline]
+    pub(crate) fn take_changes(&mut self) -> Changes {
+        self.store.take_changes()
+    }
+
+    /// Freezes the current content of the selected keys, to be read with [`State::read_view`]. The
+    /// view is dropped when it holds more than `bytes_max` bytes of old content.
+    pub(crate) fn open_view(&mut self, id: ViewId, selection: &Selection, bytes_max: usize) {
+        self.store.open_view(id, selection, bytes_max);
+    }
+
+    /// Reads the next items of a view, about `bytes_max` bytes; `None`: the view does not exist, or
+    /// held too much. A view that was read entirely is closed.
+    pub(crate) fn read_view(&mut self, id: ViewId, bytes_max: usize) -> Option<ViewPart> {
+        self.store.read_view(id, bytes_max)
+    }
+
+    /// The views.
+    pub(crate) fn views(&self) -> &Views {
+        &self.store.views
+    }
+
+    /// Discards a view.
+    pub(crate) fn close_view(&mut self, id: ViewId) {
+        self.store.views.close(id);
     }
 
     /// Freezes the current state, to be read with [`State::read_frozen`] while the state goes on

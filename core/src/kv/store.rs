@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use super::change::{Because, Change, ChangeEvent, Changes};
 use super::command::Command;
 use super::counter;
 use super::expiry::{Expiries, Expiry};
@@ -11,9 +12,11 @@ use super::map::{Held, Map};
 use super::outcome::{Applied, Outcome};
 use super::revision::{KeyMeta, Revision, Stamp};
 use super::scan::{Found, Item, Page, Query, Scan, ScanContent};
+use super::selection::Selection;
 use super::text::{Key, Value};
 use super::ttl::{Tick, Ttl};
 use super::txn::Expected;
+use super::views::{ViewId, ViewPart, Views};
 use crate::mutant::{self, Mutant};
 
 mod transaction;
@@ -28,6 +31,10 @@ pub struct Store {
     first: Revision,
     /// The frozen view, while a snapshot is being taken.
     frozen: Option<Frozen>,
+    /// The frozen views of watches.
+    pub(super) views: Views,
+    /// The changes of the entry that is being applied.
+    changes: Changes,
 }
 
 impl Default for Store {
@@ -58,7 +65,8 @@ impl Store {
     /// changes nothing else.
     pub(super) fn seeded(seed: u64) -> Self {
         let (values, expiries) = (Map::seeded(seed), Expiries::seeded(seed));
-        Self { values, expiries, first: Revision::NONE, frozen: None }
+        let (views, changes) = (Views::default(), Changes::default());
+        Self { values, expiries, first: Revision::NONE, frozen: None, views, changes }
     }
 
     /// Executes the command of the entry at revision `at`.
@@ -116,6 +124,7 @@ impl Store {
             self.expiries.remove(key);
             self.values.set_expires(key, false);
         }
+        self.note_change(key, Change::Set(value.clone()));
         Outcome::Done.with_meta(self.known(stamp))
     }
 
@@ -124,6 +133,7 @@ impl Store {
         let stamp = self.values.set(key, value, at);
         self.expiries.set(key, ttl, at);
         self.values.set_expires(key, true);
+        self.note_change(key, Change::Set(value.clone()));
         Outcome::Done.with_meta(self.known(stamp))
     }
 
@@ -132,7 +142,7 @@ impl Store {
         let Some(stamp) = self.held(key).map(|held| held.stamp) else {
             return Outcome::NotFound.without_meta();
         };
-        self.preserve(key);
+        self.preserve_for_snapshot(key);
         match ttl {
             Some(ttl) => self.expiries.set(key, kept_by_mutant(&self.expiries, key).unwrap_or(ttl), at),
             None => self.expiries.remove(key),
@@ -146,10 +156,10 @@ impl Store {
         let expired = tick.expired.iter().filter(|key| self.expiries.is_expired_by(key, tick.applied));
         let expired: Vec<_> = expired.chain(&self.overdue_here_by_mutant()).cloned().collect();
         for key in &expired {
-            self.remove(key, at);
+            self.remove_because(key, at, Because::Expire);
         }
         for key in self.expiries.dated_by(tick.applied) {
-            self.preserve(&key);
+            self.preserve_for_snapshot(&key);
             self.expiries.date(&key, tick.time);
         }
         self.expiries.ticked(at, tick.time);
@@ -157,12 +167,36 @@ impl Store {
     }
 
     fn remove(&mut self, key: &Key, at: Revision) -> Applied {
+        self.remove_because(key, at, Because::Delete)
+    }
+
+    fn remove_because(&mut self, key: &Key, at: Revision, because: Because) -> Applied {
         self.preserve(key);
         let Some(stamp) = self.values.remove(key) else { return Outcome::NotFound.without_meta() };
         if stamp.expires() {
             self.expiries.remove(key);
         }
+        self.note_removal_unless_mutant(key, because);
         Outcome::Done.with_meta(self.known(Stamp::of(KeyMeta { rev: at, ..stamp.meta() })))
+    }
+
+    /// Notes a change for watchers.
+    #[inline]
+    fn note_change(&mut self, key: &Key, change: Change) {
+        self.changes.push(ChangeEvent { key: key.clone(), change });
+    }
+
+    /// Removes the changes that entries have made since the last call.
+    #[inline]
+    pub(super) fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Notes a removal for watchers; deliberate bug: does not.
+    fn note_removal_unless_mutant(&mut self, key: &Key, because: Because) {
+        if !mutant::is_active(Mutant::DeleteNotReported) {
+            self.note_change(key, Change::Removed(because));
+        }
     }
 
     /// Adds to the key's number. A key that expires still does.
@@ -170,7 +204,9 @@ impl Store {
         match counter::sum(self.value_of(key), by) {
             Ok(sum) => {
                 self.preserve(key);
-                let stamp = self.values.set(key, &counter::value_of(sum), at);
+                let value = counter::value_of(sum);
+                let stamp = self.values.set(key, &value, at);
+                self.note_change(key, Change::Set(value));
                 Outcome::Sum(sum).with_meta(self.meta_of(key, stamp))
             }
             Err(outcome) => outcome.without_meta(),
@@ -214,12 +250,31 @@ impl Store {
         Outcome::Mismatch { actual }.with_meta(meta)
     }
 
-    /// Saves the key for the frozen view before it changes.
+    /// Saves the key for the view of a snapshot before its value or its time to live changes.
     #[inline]
-    fn preserve(&mut self, key: &Key) {
+    fn preserve_for_snapshot(&mut self, key: &Key) {
         if let Some(frozen) = &mut self.frozen {
             frozen.preserve(key, &self.values, &self.expiries);
         }
+    }
+
+    /// Saves the key for all frozen views before its value changes.
+    #[inline]
+    fn preserve(&mut self, key: &Key) {
+        self.preserve_for_snapshot(key);
+        if !self.views.is_empty() {
+            self.views.preserve(key, &self.values, &self.expiries);
+        }
+    }
+
+    /// Freezes the current content of the selected keys as the view `id`. See [`Views::open`].
+    pub(super) fn open_view(&mut self, id: ViewId, selection: &Selection, bytes_max: usize) {
+        self.views.open(id, Frozen::of_range(self.first, selection.range()), bytes_max);
+    }
+
+    /// Reads the next part of a view. See [`Views::read`].
+    pub(super) fn read_view(&mut self, id: ViewId, bytes_max: usize) -> Option<ViewPart> {
+        self.views.read(id, &self.values, &self.expiries, self.first, bytes_max)
     }
 
     fn held(&self, key: &Key) -> Option<&Held> {
@@ -253,7 +308,7 @@ impl Store {
 
     /// The entry that raised the level, from which revisions are counted; [`Revision::NONE`]: the
     /// level is the first one.
-    pub(super) fn first_revision(&self) -> Revision {
+    pub(crate) fn first_revision(&self) -> Revision {
         self.first
     }
 

@@ -14,7 +14,7 @@
 //! | incomplete frames of other nodes | 1/16 | four places |
 //! | inboxes | 1/16 | [`INBOX_BYTES_MIN`] |
 //! | clients | 1/8 | |
-//! | the state: keys, values, sessions and the log | the rest, at most 3/4 | |
+//! | the state: keys, values, sessions, the log, and what is kept for watches | the rest, at most 3/4 | |
 //!
 //! The log is part of the state. So that it never uses all of that share, a snapshot is due after
 //! an eighth of the budget, and a leader keeps at most another eighth for a follower that catches
@@ -33,9 +33,12 @@
 
 use super::MEMORY_UNLIMITED;
 use crate::host::{INBOX_BYTES_MAX, PeerPlaces, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
+use crate::kv::{HISTORY_BYTES_MAX, HistoryLimits};
 use crate::peer::{BULK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::raft::{Config, VOTERS_MAX};
-use crate::replica::{HELD_BACK_BYTES_MAX, PARSED_BYTES_MAX, ReplicaLimits, SnapshotPolicy};
+use crate::replica::{
+    HELD_BACK_BYTES_MAX, PARSED_BYTES_MAX, ReplicaLimits, SnapshotPolicy, VIEW_BYTES_MAX, WatchLimits,
+};
 
 /// The smallest budget: from here on, all shares fit into it, with room for some data. Below, the
 /// frames that other nodes may send would use most of it.
@@ -86,6 +89,10 @@ pub struct MemoryShares {
     pub held_back_bytes: u64,
     /// Bytes of batches whose parsed writes are kept for other nodes of the process.
     pub parsed_bytes: usize,
+    /// Bytes of the history ring.
+    pub history_bytes: usize,
+    /// Bytes of old content in a view of a watch.
+    pub view_bytes: usize,
     /// Bytes of session tables that count against the limit of the state.
     pub sessions_bytes: usize,
     /// The smallest change of the memory use of a connection with another node that is counted.
@@ -134,6 +141,8 @@ impl MemoryShares {
             snapshot_log_bytes: count(log_part).max(1),
             held_back_bytes: count(log_part),
             parsed_bytes: (part / 2 / nodes).min(PARSED_BYTES_MAX),
+            history_bytes: (part / 2 / nodes).min(HISTORY_BYTES_MAX),
+            view_bytes: (part / 4 / nodes).min(VIEW_BYTES_MAX),
             sessions_bytes: log_part,
             noted_bytes: NOTED_BYTES,
             has_links,
@@ -194,7 +203,13 @@ impl MemoryShares {
             ..limits.snapshots
         };
         let parsed_bytes = limits.parsed_bytes.min(self.parsed_bytes);
-        ReplicaLimits { snapshots, parsed_bytes, ..limits }
+        let history = HistoryLimits {
+            bytes: limits.watches.history.bytes.min(self.history_bytes),
+            ..limits.watches.history
+        };
+        let view_bytes = limits.watches.view_bytes.min(self.view_bytes);
+        let watches = WatchLimits { history, view_bytes, ..limits.watches };
+        ReplicaLimits { snapshots, parsed_bytes, watches, ..limits }
     }
 
     /// Limits the places for connections to those that have memory.

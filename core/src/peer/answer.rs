@@ -49,6 +49,7 @@ pub(super) fn write_answer(answer: &Answer, to: &mut Writer<'_>) {
             to.u8(10);
             to.u64(index.0);
         }
+        Answer::Watch(_) => panic!("the node of this process serves watches"),
     }
 }
 

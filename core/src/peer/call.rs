@@ -40,6 +40,7 @@ pub(super) fn write_request(request: &Request, to: &mut Writer<'_>) {
             to.u8(9);
             write_piece(*piece, to);
         }
+        Request::Watch(_) => panic!("the node of this process serves watches"),
     }
 }
 

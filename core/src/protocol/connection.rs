@@ -11,22 +11,30 @@
 //! With [`PIPELINE_MAX`] slots in use, or [`CONNECTION_BYTES_MAX`] bytes in them, the connection
 //! reads no more input, and TCP holds the client back. Replies are encoded only when there is room
 //! to write them.
+//!
+//! Lines of watches (`connection_watches`) stand between replies.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::connection_watches::ConnectionWatches;
 use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
-use super::members::SCAN_BYTES_MAX;
+use super::memory_sizes::{bytes_of, reply_bytes_max};
 use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_first_byte, told_by_first_line};
 use super::reply::{push_bad_request, push_page, push_pong, push_reply};
 use super::request::{BadRequest, Call, Question, Shape, parse};
-use crate::kv::{Found, Query, TXN_FOUND_BYTES_MAX};
+use crate::identity::KnownCluster;
+use crate::kv::{Found, Query};
 use crate::memory::LongLines;
 use crate::mutant::{self, Mutant};
-use crate::proxy::{Answered, Reply};
+use crate::proxy::{Answered, Reply, RequestError};
 use crate::raft::LogIndex;
-use crate::replica::{Answer, Request, SNAPSHOT_PART_BYTES};
+use crate::replica::{Answer, Request};
+
+mod watch_requests;
+
+use watch_requests::NewWatch;
 
 /// The most requests of one connection in flight.
 pub const PIPELINE_MAX: usize = 1024;
@@ -66,6 +74,9 @@ pub struct Connection {
     is_new: bool,
     /// The address where clients reach this server, for status replies.
     address: Option<Arc<str>>,
+    /// The cluster of this server, for watches.
+    cluster: KnownCluster,
+    watches: ConnectionWatches,
 }
 
 #[derive(Debug)]
@@ -98,35 +109,6 @@ impl Slot {
     }
 }
 
-/// The bytes that are reserved for the reply to a request of this shape until the reply is known.
-/// Without a reservation, a client could ask for a thousand pages before the first of them arrives.
-fn reply_bytes_max(shape: &Shape) -> usize {
-    match shape {
-        Shape::Scan => SCAN_BYTES_MAX,
-        Shape::Backup => SNAPSHOT_PART_BYTES,
-        Shape::Txn(txn) if txn.reads() => TXN_FOUND_BYTES_MAX,
-        _ => 0,
-    }
-}
-
-/// The approximate memory of a reply, in bytes.
-fn bytes_of(reply: &Reply) -> usize {
-    /// Two pointers to text with their lengths and reference counters, and two revisions.
-    const ITEM_BYTES: usize = 80;
-    match reply {
-        Ok(Answered::ByNode(Answer::Read {
-            found: Found::Value(Some(value)) | Found::Entry(Some((value, _))),
-            ..
-        })) => value.as_json().len(),
-        Ok(Answered::ByNode(Answer::Read { found: Found::Page(page), .. })) => {
-            page.items.iter().map(|item| item.bytes() + ITEM_BYTES).sum()
-        }
-        Ok(Answered::ByNode(Answer::Applied { outcome, .. })) => outcome.value_bytes(),
-        Ok(Answered::ByNode(Answer::BackupPart(part))) => part.text.len(),
-        _ => 0,
-    }
-}
-
 impl Connection {
     /// A new connection. `address` is the server's address, for replies that contain it.
     #[must_use]
@@ -145,7 +127,16 @@ impl Connection {
             input_ended: false,
             is_new: true,
             address,
+            cluster: KnownCluster::default(),
+            watches: ConnectionWatches::default(),
         }
+    }
+
+    /// States this cluster in replies to watches.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: KnownCluster) -> Self {
+        self.cluster = cluster;
+        self
     }
 
     /// Borrows buffers for long lines from this pool.
@@ -213,6 +204,17 @@ impl Connection {
                         Question::Transfer(node) => (Request::Transfer(node), Shape::Transfer),
                         Question::Status => (Request::Status, Shape::Status),
                         Question::Backup(piece) => (Request::Backup(piece), Shape::Backup),
+                        Question::Watch { selection, from, wants_content, cluster } => {
+                            let new = NewWatch { selection, from, wants_content, cluster };
+                            match self.open_watch(new, id, bytes) {
+                                Some((request, waiting)) => return self.admit(request, waiting),
+                                None => continue,
+                            }
+                        }
+                        Question::Unwatch(number) => {
+                            self.unwatch(number, id);
+                            continue;
+                        }
                         Question::Members => (Request::Members, Shape::Members),
                         Question::ChangeMembers(change) => (Request::ChangeMembers(change), Shape::Members),
                     };
@@ -246,8 +248,17 @@ impl Connection {
         Some((slot, request))
     }
 
+    /// Returns the next request of a watch and its slot. Must be called only when everything that
+    /// [`Connection::write_replies`] has returned is written to the client.
+    pub fn next_watch_request(&mut self) -> Option<(u64, Request)> {
+        self.watches.next_request()
+    }
+
     /// Accepts the reply to the request of `slot`. A second reply for the same slot is ignored.
     pub fn reply(&mut self, slot: u64, reply: Reply) {
+        if let Some(number) = ConnectionWatches::number_of(slot) {
+            return self.accept_part(number, reply);
+        }
         let position = slot.checked_sub(self.first_slot).and_then(|at| usize::try_from(at).ok());
         let Some(place) = position.and_then(|at| self.slots.get_mut(at)) else { return };
         let SlotState::Waiting(waiting) = &mut place.state else { return };
@@ -268,10 +279,15 @@ impl Connection {
     /// bytes.
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
         self.reorder_by_mutant();
+        if self.page_items_written == 0 {
+            // At most half, so that watches do not hold up replies.
+            self.watches.write_lines(output, bytes_max / 2);
+        }
         while output.len() < bytes_max
-            && let Some(slot) = self.slots.front()
+            && let Some(slot) = self.slots.front_mut()
         {
-            match &slot.state {
+            let (bytes, state) = (slot.bytes, &mut slot.state);
+            match state {
                 SlotState::Waiting(_) => return,
                 SlotState::Line(line) => output.push_str(line),
                 SlotState::Answered(
@@ -285,13 +301,18 @@ impl Connection {
                         return;
                     }
                 }
+                SlotState::Answered(Waiting { id, shape: Shape::Watch(number), .. }, reply) => {
+                    let (id, number) = (id.take(), *number);
+                    let reply = std::mem::replace(reply, Err(RequestError::Storage));
+                    self.write_watch_reply(output, number, id.as_deref(), reply);
+                }
                 SlotState::Answered(Waiting { id, shape, wants_meta, .. }, reply) => {
                     let address = self.address.as_deref();
                     push_reply(output, shape, *wants_meta, id.as_deref(), reply, address);
                 }
             }
-            self.bytes -= slot.bytes;
-            self.due_bytes -= slot.bytes;
+            self.bytes -= bytes;
+            self.due_bytes -= bytes;
             self.slots.pop_front();
             self.first_slot += 1;
         }
@@ -300,7 +321,7 @@ impl Connection {
     /// Returns whether a reply can be written now.
     #[must_use]
     pub fn has_reply_due(&self) -> bool {
-        self.slots.front().is_some_and(Slot::is_due)
+        self.slots.front().is_some_and(Slot::is_due) || self.watches.has_line_due()
     }
 
     /// Returns whether to read from the socket.
@@ -326,19 +347,19 @@ impl Connection {
     /// Bytes of requests without a reply.
     #[must_use]
     pub fn request_bytes(&self) -> usize {
-        self.bytes - self.due_bytes - self.reserved_bytes
+        self.bytes - self.due_bytes - self.reserved_bytes + self.watches.bytes()
     }
 
     /// Bytes of replies that are not written yet.
     #[must_use]
     pub fn reply_bytes(&self) -> usize {
-        self.due_bytes
+        self.due_bytes + self.watches.due_bytes()
     }
 
-    /// Returns whether every request was answered and every reply written.
+    /// Returns whether every request was answered and every reply written, and no watch is open.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.slots.is_empty() && self.held.is_none()
+        self.slots.is_empty() && self.held.is_none() && self.watches.is_empty()
     }
 
     /// Returns whether [`Connection::next_request`] may return a request without new input, as it
@@ -356,9 +377,10 @@ impl Connection {
     }
 
     /// Handles the end of the client's input. Complete lines are still answered. An incomplete line
-    /// is dropped, because the missing part could change its meaning.
+    /// is dropped, because the missing part could change its meaning. Watches end.
     pub fn end_input(&mut self) {
         self.input_ended = true;
+        self.watches.close_all();
     }
 
     /// Stops accepting requests from this client; requests in flight are still answered.
@@ -366,6 +388,7 @@ impl Connection {
         self.input_ended = true;
         self.input.clear();
         self.held = None;
+        self.watches.close_all();
     }
 
     fn refuse_long_line(&mut self) {

@@ -4,7 +4,8 @@
 //! Pipelined requests run concurrently: reads at a follower, writes at the leader. But a client
 //! expects them to take effect as if they were sent one by one. So a request waits while an
 //! earlier, unanswered request of the same connection touches the same key and one of the two is a
-//! write. A scan and a delete by prefix touch all keys. All other requests run at once.
+//! write. A scan, a delete by prefix, and the beginning of a watch touch all keys: a watch reports
+//! the writes after it and none before it. All other requests run at once.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +54,7 @@ fn footprint(shape: &Shape) -> Footprint<'_> {
         | Shape::Incr { key } => Footprint::Write(key),
         Shape::Txn(txn) => Footprint::Transaction(txn),
         Shape::DeletePrefix => Footprint::WriteMany,
-        Shape::Scan => Footprint::ReadMany,
+        Shape::Scan | Shape::Watch(_) => Footprint::ReadMany,
         Shape::Backup => Footprint::BackUp,
         Shape::Status | Shape::Transfer | Shape::Members => Footprint::Nothing,
     }

@@ -13,7 +13,7 @@ use super::backup::piece;
 use super::request::{BadRequest, Question, Shape, refuse, refuse_value};
 use crate::kv::{
     ClientName, Command, DELETE_PREFIX_KEYS_MAX, Expected, KEY_BYTES_MAX, Key, Query, Revision, Scan,
-    ScanContent, Session, SessionError, TTL_MS_MAX, Ttl, Txn, Value, given,
+    ScanContent, Selection, Session, SessionError, TTL_MS_MAX, Ttl, Txn, Value, given,
 };
 use crate::raft::{LogIndex, NodeId, is_address};
 use crate::replica::{MemberChange, MemberOrder};
@@ -26,7 +26,7 @@ pub const SCAN_ITEMS_MAX: usize = 10_000;
 pub const SCAN_BYTES_MAX: usize = 1 << 20;
 
 /// All values of `op`.
-const OPS: [&str; 18] = [
+const OPS: [&str; 20] = [
     "put",
     "get",
     "delete",
@@ -45,6 +45,8 @@ const OPS: [&str; 18] = [
     "member_promote",
     "member_remove",
     "backup",
+    "watch",
+    "unwatch",
 ];
 
 /// Text that is borrowed from the line unless it has escapes.
@@ -107,6 +109,14 @@ pub(super) struct Members<'a> {
     then: Option<&'a RawValue>,
     #[serde(borrow, default, rename = "else", deserialize_with = "given")]
     otherwise: Option<&'a RawValue>,
+    #[serde(default)]
+    initial: Option<bool>,
+    #[serde(default)]
+    from: Option<u64>,
+    #[serde(borrow, default)]
+    cluster: Option<Text<'a>>,
+    #[serde(default)]
+    watch: Option<u64>,
     #[serde(borrow, default, deserialize_with = "given")]
     pub(super) id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -173,6 +183,11 @@ impl<'a> Members<'a> {
                      in an earlier reply",
                 )),
             },
+            Some("watch") => self.watch(),
+            Some("unwatch") => {
+                let missing = || refuse(Some(self), "\"watch\" is missing: the number of the watch");
+                self.watch.map(Question::Unwatch).ok_or_else(missing)
+            }
             Some("ping") => Ok(Question::Ping),
             Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
         }
@@ -199,6 +214,8 @@ impl<'a> Members<'a> {
             Some("member_remove") => &["node", "index", "force"],
             Some("member_add") => &["node", "address", "index"],
             Some("backup") => &["backup", "offset", "covering"],
+            Some("watch") => &["key", "prefix", "initial", "from", "cluster"],
+            Some("unwatch") => &["watch"],
             Some(_) => &[],
         };
         let present = [
@@ -227,6 +244,10 @@ impl<'a> Members<'a> {
             ("if", self.conditions.is_some()),
             ("then", self.then.is_some()),
             ("else", self.otherwise.is_some()),
+            ("initial", self.initial.is_some()),
+            ("from", self.from.is_some()),
+            ("cluster", self.cluster.is_some()),
+            ("watch", self.watch.is_some()),
         ];
         let is_known = op.is_none_or(|op| OPS.contains(&op));
         let stray = present.iter().find(|(name, is_there)| *is_there && !allowed.contains(name));
@@ -368,6 +389,29 @@ impl<'a> Members<'a> {
             bytes_max: SCAN_BYTES_MAX,
         };
         self.read(Query::Scan(scan), Shape::Scan)
+    }
+
+    fn watch(&self) -> Result<Question, Box<BadRequest>> {
+        let selection = match (&self.key, &self.prefix) {
+            (Some(_), None) => Selection::Key(self.key()?),
+            (None, Some(prefix)) if prefix.0.len() <= KEY_BYTES_MAX => Selection::Prefix((&*prefix.0).into()),
+            (None, Some(_)) => {
+                return Err(refuse(Some(self), format_args!("a prefix has at most {KEY_BYTES_MAX} bytes")));
+            }
+            _ => {
+                let what = "op \"watch\" needs either \"key\", or \"prefix\", which may be empty";
+                return Err(refuse(Some(self), what));
+            }
+        };
+        let (from, wants_content) = (self.from.map(Revision), self.initial == Some(true));
+        if from.is_some() && wants_content {
+            return Err(refuse(Some(self), "\"initial\" and \"from\" exclude each other"));
+        }
+        if from.is_some_and(|from| from > Revision::MAX) {
+            return Err(refuse(Some(self), "\"from\" is no revision: it is too high"));
+        }
+        let cluster = self.cluster.as_ref().map(|cluster| Box::from(&*cluster.0));
+        Ok(Question::Watch { selection, from, wants_content, cluster })
     }
 
     fn session(&self) -> Result<Option<Session>, Box<BadRequest>> {

@@ -8,6 +8,9 @@
 //! | `plain` | a fast path for the two plain requests |
 //! | `footprint` | which pipelined requests must not overtake one another |
 //! | `reply` | encoding of reply lines |
+//! | `connection_watches` | the watches of one client: which part is asked for next |
+//! | `event_lines` | encoding of the lines of watches |
+//! | `memory_sizes` | how much memory a reply takes |
 //! | `backup` | the requests and replies of a backup |
 //! | `connection` | one client: requests in, replies out in the order of the requests |
 //!
@@ -16,15 +19,19 @@
 
 mod backup;
 mod connection;
+mod connection_watches;
+mod event_lines;
 mod footprint;
 mod line;
 mod members;
+mod memory_sizes;
 mod other_protocols;
 mod plain;
 mod reply;
 mod request;
 
 pub use connection::{CONNECTION_BYTES_MAX, Connection, IDLE_LINE, PIPELINE_MAX};
+pub use connection_watches::{CONNECTION_WATCHES_MAX, WATCH_PART_BYTES};
 pub use line::LINE_BYTES_MAX;
 pub use members::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};
 pub use other_protocols::is_binary;

@@ -378,7 +378,7 @@ fn push_text_or_null(line: &mut String, text: Option<&str>) {
     }
 }
 
-fn push_error(line: &mut String, code: &str, message: &str, is_definite: bool) {
+pub(super) fn push_error(line: &mut String, code: &str, message: &str, is_definite: bool) {
     push(line, format_args!("{{\"status\":\"error\",\"error\":\"{code}\",\"message\":"));
     push_json_string(line, message);
     push(line, format_args!(",\"definite\":{is_definite}"));
@@ -398,13 +398,14 @@ fn push_key_of(line: &mut String, shape: &Shape) {
         | Shape::Status
         | Shape::Transfer
         | Shape::Members
-        | Shape::Backup => return,
+        | Shape::Backup
+        | Shape::Watch(_) => return,
     };
     line.push_str(",\"key\":");
     push_json_string(line, key.as_str());
 }
 
-fn close(line: &mut String, id: Option<&str>) {
+pub(super) fn close(line: &mut String, id: Option<&str>) {
     if let Some(id) = id {
         line.push_str(",\"id\":");
         line.push_str(id);
@@ -412,7 +413,7 @@ fn close(line: &mut String, id: Option<&str>) {
     line.push_str("}\n");
 }
 
-fn code_of(failure: RequestError) -> &'static str {
+pub(super) fn code_of(failure: RequestError) -> &'static str {
     match failure {
         RequestError::NoLeader => "no_leader",
         RequestError::Timeout | RequestError::TransferFailed => "timeout",

@@ -25,7 +25,7 @@ use serde_json::value::RawValue;
 
 use super::members::Members;
 use super::plain::plain;
-use crate::kv::{Command, Key, Query, Session, Ttl, Txn, Value, ValueError, given};
+use crate::kv::{Command, Key, Query, Revision, Selection, Session, Ttl, Txn, Value, ValueError, given};
 use crate::raft::NodeId;
 use crate::replica::{BackupPiece, MemberOrder};
 
@@ -59,6 +59,19 @@ pub(super) enum Question {
     Backup(BackupPiece),
     /// Asks for the state of all nodes.
     Status,
+    /// Begins a watch.
+    Watch {
+        /// The keys that it is about.
+        selection: Selection,
+        /// The first entry whose changes are of interest.
+        from: Option<Revision>,
+        /// Whether the present content is sent first.
+        wants_content: bool,
+        /// The cluster that the client expects.
+        cluster: Option<Box<str>>,
+    },
+    /// Ends the watch with this number.
+    Unwatch(u64),
 }
 
 /// The form of a reply, with the members that it repeats from the request.
@@ -99,12 +112,14 @@ pub(super) enum Shape {
     Transfer,
     Members,
     Backup,
+    /// The beginning of the watch with this number.
+    Watch(u64),
 }
 
 impl Shape {
     /// Returns whether the request is read-only.
     pub(super) fn only_reads(&self) -> bool {
-        matches!(self, Self::Get { .. } | Self::Scan | Self::Status | Self::Backup)
+        matches!(self, Self::Get { .. } | Self::Scan | Self::Status | Self::Backup | Self::Watch(_))
     }
 }
 

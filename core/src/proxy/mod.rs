@@ -20,6 +20,7 @@ mod interface;
 mod pending;
 mod process;
 mod status;
+mod watches;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub use interface::{
     Answered, ClusterReport, NodeReport, ProxyConfig, ProxyInput, ProxyOutput, Reply, RequestError, Ticket,
 };
 use pending::{Pending, PendingRequests, Place};
+pub use watches::WATCHES_MAX;
+use watches::Watches;
 
 /// How long a read waits before it is sent again, when the node that was asked was catching up.
 pub const READ_RETRY_AFTER: Duration = Duration::from_millis(10);
@@ -66,6 +69,7 @@ pub struct Proxy {
     scans_waiting: VecDeque<RequestId>,
     /// The deadlines of status requests, which all nodes are asked.
     questions: VecDeque<(Instant, RequestId)>,
+    watches: Watches,
     /// When to ask another node for a leader.
     next_probe: Instant,
     /// The nodes that can be asked: the local node once it has started, and nodes of other
@@ -94,6 +98,7 @@ impl Proxy {
             scans: BTreeSet::new(),
             scans_waiting: VecDeque::new(),
             questions: VecDeque::new(),
+            watches: Watches::default(),
             next_probe: Instant::default(),
             reachable: BTreeMap::new(),
             level: None,
@@ -119,6 +124,7 @@ impl Proxy {
                 }
                 ProxyInput::Reachable(node, client_address) => {
                     drop(self.reachable.insert(node, client_address));
+                    self.place_watches(outputs);
                 }
                 ProxyInput::Level(level) => self.level = Some(level),
                 ProxyInput::Unreachable(node) => self.lose_connection(node, now, outputs),
@@ -138,6 +144,7 @@ impl Proxy {
         self.start_scans(now, outputs);
         self.retry_reads(now, outputs);
         self.expire(now, outputs);
+        self.retry_watches(now, outputs);
     }
 
     /// Returns when the next step is due if nothing arrives before; `None`: never.
@@ -147,13 +154,14 @@ impl Proxy {
         let expiry = self.pending.first().map(|pending| pending.deadline);
         let question = self.questions.front().map(|(due, _)| *due);
         let probe = self.wants_to_probe().then_some(self.next_probe);
-        retry.into_iter().chain(expiry).chain(question).chain(probe).min()
+        let watch = self.watches.deadline();
+        retry.into_iter().chain(expiry).chain(question).chain(probe).chain(watch).min()
     }
 
     /// Returns whether no request is under way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.watches.is_empty()
     }
 
     /// The leader that writes go to, if one is known.
@@ -165,7 +173,7 @@ impl Proxy {
     fn ask(&mut self, ticket: Ticket, request: Request, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         let refusal = if self.is_stopping {
             Some(RequestError::ShuttingDown)
-        } else if !self.pending.has_room(&self.config) {
+        } else if !self.has_room_for(&request) {
             Some(RequestError::Busy)
         } else if self.config.local.is_none() && matches!(request, Request::ChangeMembers(_)) {
             Some(RequestError::MembersAreFixed)
@@ -174,6 +182,9 @@ impl Proxy {
         };
         if let Some(failure) = refusal {
             return outputs.push(ProxyOutput::Reply(ticket, Err(failure)));
+        }
+        if let Request::Watch(request) = request {
+            return self.ask_watch(ticket, request, now, outputs);
         }
         let deadline = now + self.config.request_timeout;
         let id = self.pending.push(Pending::new(ticket, request, deadline));
@@ -200,6 +211,7 @@ impl Proxy {
             Request::Read { .. } => (self.node_to_read_from(), false),
             Request::Backup(_) => (self.node_to_back_up(), false),
             Request::Status => return self.ask_all(id, now, outputs),
+            Request::Watch(_) => panic!("watches are not among the pending requests"),
         };
         if let Some(node) = target {
             return self.send(id, node, now, outputs);
@@ -270,6 +282,9 @@ impl Proxy {
         now: Instant,
         outputs: &mut Vec<ProxyOutput>,
     ) {
+        if Watches::has_id(id) {
+            return self.answer_watch(node, id, answer, now, outputs);
+        }
         let Some(pending) = self.pending.request_mut(id) else { return };
         if !answer.fits(&pending.request) {
             // Only a node that violates the protocol sends this: the request keeps waiting for its
@@ -384,6 +399,7 @@ impl Proxy {
 
     fn lose(&mut self, node: NodeId, now: Instant, outputs: &mut Vec<ProxyOutput>) {
         self.stopped.insert(node);
+        self.move_watches(node, outputs);
         if self.leader == Some(node) {
             self.leader = None;
         }
@@ -406,6 +422,7 @@ impl Proxy {
     }
 
     fn refuse_waiting(&mut self, outputs: &mut Vec<ProxyOutput>) {
+        self.refuse_watches(outputs);
         for id in self.pending.ids() {
             if self.pending.request_mut(id).is_some_and(|pending| pending.place == Place::Waiting) {
                 self.close(id, Err(RequestError::ShuttingDown), outputs);

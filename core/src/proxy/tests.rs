@@ -7,6 +7,7 @@ use crate::replica::{BackupPiece, Status};
 
 mod levels;
 mod scans;
+mod watches;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 

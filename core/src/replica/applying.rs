@@ -30,6 +30,7 @@ impl Replica {
                     "the log holds only commands of this version"
                 );
                 self.last_applied = entry.point.index;
+                self.note_changes(at);
                 work += applied.as_ref().map_or(0, |applied| applied.outcome.work());
                 if self.waiting.front().is_some_and(|request| request.index <= self.last_applied) {
                     resolve(&mut self.waiting, entry.point.index, entry.point.term, applied, outputs);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::backup::BackupPiece;
+use super::watch::{WatchAnswer, WatchRequest};
 use crate::identity::Incarnation;
 use crate::kv::{Command, Found, KeyMeta, Level, Outcome, Query, Session};
 use crate::raft::{
@@ -62,6 +63,8 @@ pub enum Request {
     Members,
     /// Asks for a part of a backup: all keys and sessions in this replica's snapshot.
     Backup(BackupPiece),
+    /// Asks for the next part of a watch. It is never sent to a node in another process.
+    Watch(WatchRequest),
     /// Transfers leadership to the most up-to-date voter, because this node is about to stop. Only
     /// a leader accepts it.
     Resign,
@@ -125,6 +128,7 @@ impl Request {
             Self::Write { wants_meta: true, .. } => Level::REVISIONS,
             Self::Write { command, .. } => command.level(),
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.level(),
+            Self::Watch(_) => Level::REVISIONS,
             _ => Level::FIRST,
         }
     }
@@ -143,6 +147,7 @@ impl Request {
                 command.bytes() + session.as_ref().map_or(0, |session| session.client().as_str().len())
             }
             Self::Read { query, .. } | Self::LinearizableRead(query) => query.bytes(),
+            Self::Watch(request) => request.selection.bytes(),
             Self::Transfer(_)
             | Self::ChangeMembers(_)
             | Self::Members
@@ -191,6 +196,8 @@ pub enum Answer {
     BackupPart(Box<SnapshotPart>),
     /// The backup must cover this log index, and no snapshot does yet: the client must ask again.
     BackupPending(LogIndex),
+    /// The next part of a watch.
+    Watch(Box<WatchAnswer>),
     /// The request may or may not have taken effect: a snapshot replaced the log entries that would
     /// show it, or this node lost its leadership or was removed before it was known.
     OutcomeUnknown,
@@ -215,6 +222,7 @@ impl Answer {
             Self::MembershipChanged(..) => matches!(request, Request::ChangeMembers(_)),
             Self::Members(..) => matches!(request, Request::Members),
             Self::Status(_) => matches!(request, Request::Status),
+            Self::Watch(answer) => matches!(request, Request::Watch(watch) if answer.fits(&watch.part)),
             Self::BackupPart(_) | Self::BackupPending(_) => matches!(request, Request::Backup(_)),
         }
     }

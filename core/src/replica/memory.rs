@@ -1,6 +1,7 @@
 //! The memory use of a replica, cheap enough to be computed in every step.
 
 use super::Replica;
+use crate::kv::EVENT_BYTES;
 use crate::memory::NodeMemory;
 
 /// The memory per key: a slot in a half-full table, its place in the tree, and the counters of two
@@ -28,8 +29,11 @@ impl Replica {
         let kept_log = count(log.bytes_up_to(self.snapshot_index()));
         let (sessions, text) = (self.sessions().memory_bytes(), store.text_bytes());
         NodeMemory {
-            text: text + (count(log.bytes()) - kept_log) + self.readings.bytes(),
-            structures: KEY_BYTES * store.len() + EXPIRY_BYTES * store.expiring_len(),
+            text: text
+                + (count(log.bytes()) - kept_log)
+                + self.readings.bytes()
+                + self.history().text_bytes(),
+            structures: KEY_BYTES * store.len() + EXPIRY_BYTES * store.expiring_len() + self.watch_bytes(),
             sessions,
             kept_log,
             copies: self.snapshots.text_bytes(),
@@ -42,7 +46,13 @@ impl Replica {
     pub fn memory_bytes(&self) -> usize {
         let (store, log) = (self.store(), usize::try_from(self.node.log().bytes()).unwrap_or(usize::MAX));
         let text = store.text_bytes().saturating_add(log) + self.readings.bytes();
+        let text = text + self.history().text_bytes() + self.watch_bytes();
         let structures = KEY_BYTES * store.len() + EXPIRY_BYTES * store.expiring_len();
         text + structures + self.sessions().memory_bytes() + self.snapshots.text_bytes()
+    }
+
+    /// The memory of watches, without the texts of the history, which nodes of one process share.
+    fn watch_bytes(&self) -> usize {
+        EVENT_BYTES * self.history().events() + self.views().1 + self.watches.request_bytes()
     }
 }

@@ -30,6 +30,9 @@ mod restored_state;
 mod schedule;
 mod snapshots;
 mod transfer;
+mod waiting_watches;
+mod watch;
+mod watch_index;
 
 pub use backup::{BACKUP_HOLD_MAX, BACKUP_TIMEOUT, BackupPiece};
 pub use interface::{
@@ -39,6 +42,10 @@ pub use interface::{
 pub use membership::ORDER_TIMEOUT;
 pub use parsed_batches::PARSED_BYTES_MAX;
 pub use schedule::{HELD_BACK_BYTES_MAX, SNAPSHOT_PART_BYTES, SnapshotPolicy};
+pub use watch::{
+    NodeView, PROGRESS_INTERVAL, VIEW_BYTES_MAX, VIEW_TIMEOUT, VIEWS_MAX, WatchAnswer, WatchLimits,
+    WatchPart, WatchRequest,
+};
 
 use applying::resolve;
 use backup::Backups;
@@ -50,6 +57,7 @@ use reads::WaitingRead;
 pub use restored_state::RestoredState;
 use schedule::Schedule;
 use snapshots::Snapshots;
+use waiting_watches::WaitingWatches;
 
 /// The most bytes of log lines that one step applies, chosen so that a step takes much less than a
 /// heartbeat interval even when a restarted node applies a long log.
@@ -81,6 +89,8 @@ pub struct ReplicaLimits {
     pub snapshots: SnapshotPolicy,
     /// See [`PARSED_BYTES_MAX`].
     pub parsed_bytes: usize,
+    /// The limits of what is kept for watches.
+    pub watches: WatchLimits,
     /// The highest level that the program supports; lower only in tests of upgrades.
     pub supports: Level,
 }
@@ -88,7 +98,8 @@ pub struct ReplicaLimits {
 impl Default for ReplicaLimits {
     fn default() -> Self {
         let (sessions, snapshots) = (SessionLimits::default(), SnapshotPolicy::default());
-        Self { sessions, snapshots, parsed_bytes: PARSED_BYTES_MAX, supports: Level::MAX }
+        let watches = WatchLimits::default();
+        Self { sessions, snapshots, parsed_bytes: PARSED_BYTES_MAX, watches, supports: Level::MAX }
     }
 }
 
@@ -122,6 +133,7 @@ pub struct Replica {
     readings: ParsedBatches,
     levels: Levels,
     ticks: Ticks,
+    watches: WaitingWatches,
     /// Whether the log must shrink because the state needs its memory.
     memory_is_short: bool,
     /// The number of keys that this step has looked up.
@@ -222,6 +234,7 @@ impl Replica {
             readings: ParsedBatches::new(limits.parsed_bytes),
             levels: Levels::new(limits.supports),
             ticks: Ticks::default(),
+            watches: WaitingWatches::new(limits.watches, last_applied),
             memory_is_short: false,
             looked_up: 0,
             waiting: VecDeque::new(),
@@ -299,6 +312,7 @@ impl Replica {
         self.apply(outputs);
         self.take_snapshot(now, outputs);
         self.answer_reads(now, outputs);
+        self.answer_watches(now, outputs);
     }
 
     /// The time of the next step if no input arrives before.
@@ -307,12 +321,11 @@ impl Replica {
         let has_more_to_apply = self.last_applied < self.node.commit_index();
         let has_more_to_read = self.waiting_reads.keys().next().is_some_and(|first| self.may_answer(*first));
         let is_due = has_more_to_apply || has_more_to_read || self.wants_to_raise_level();
-        let next_tick = self.next_tick_at();
         if is_due {
-            Instant::default()
-        } else {
-            next_tick.into_iter().fold(self.node.deadline(), Instant::min)
+            return Instant::default();
         }
+        let others = [self.next_tick_at(), self.watch_deadline()];
+        others.into_iter().flatten().fold(self.node.deadline(), Instant::min)
     }
 
     /// The replica's status.
@@ -423,6 +436,7 @@ impl Replica {
                 Ok(()) => return,
                 Err(refused) => Answer::Refused(refused),
             },
+            Request::Watch(request) => return self.take_watch_request(id, request, now),
             Request::Read { query, at_least } => {
                 if !self.may_answer(at_least) || self.looked_up >= LOOK_UPS_MAX {
                     let waiting = WaitingRead { request: id, query, since: now };

@@ -279,6 +279,7 @@ impl Replica {
         self.handshakes.clear();
         self.stop_taking();
         self.state = building.state;
+        self.restart_history(meta.last.index, outputs);
         self.move_applied_unless_mutant(meta.last.index);
         let (node, leader) = (self.node.id(), self.node.leader());
         self.snapshots.schedule.installed(building.bytes, node, leader, &meta.configuration);

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeSet;
 
-use coracle_core::Request;
 use coracle_core::host::{ClientHost, RouterInput, ToWriter};
 use coracle_core::kv::{Command, Expected, Key, Query, Scan, ScanContent, Session, Value};
 use coracle_core::memory::{ClientMemory, MemoryBudget};
 use coracle_core::proxy::{Reply, Ticket};
+use coracle_core::{KnownCluster, Request};
 use serde::Deserialize;
 
 use super::invariants::{Verdict, Violation};
@@ -39,7 +39,12 @@ impl Connections {
     /// A connection for each of `clients` clients.
     pub(super) fn new(clients: usize) -> Self {
         let place = |number| Place {
-            host: ClientHost::new(number, "simulated:1".into(), unlimited_memory(number)),
+            host: ClientHost::new(
+                number,
+                "simulated:1".into(),
+                KnownCluster::default(),
+                unlimited_memory(number),
+            ),
             next: 0,
             known: BTreeSet::new(),
         };

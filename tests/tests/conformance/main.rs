@@ -27,3 +27,5 @@ mod plain;
 mod revisions;
 #[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod watch;

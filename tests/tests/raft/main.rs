@@ -29,4 +29,5 @@ mod slow_snapshots;
 mod snapshot_bugs;
 mod snapshots;
 mod transfer;
+mod watches;
 mod wire;

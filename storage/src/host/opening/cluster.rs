@@ -1,7 +1,7 @@
 //! Opens the folder of a cluster in one process. See the module above.
 
 use coracle_core::raft::{Config, NodeId};
-use coracle_core::{ReplicaLimits, RestoredState, Settings};
+use coracle_core::{ClusterId, ReplicaLimits, RestoredState, Settings};
 
 use super::{FileStart, FolderNames};
 use crate::files::{FileKind, FileName, FileOp, NodeFiles, SyncPolicy};
@@ -26,6 +26,7 @@ pub struct ClusterOpening {
 /// Stage 2 for a cluster in one process: its folder is checked and not changed yet.
 #[derive(Debug)]
 pub struct FoundCluster {
+    cluster: ClusterId,
     operations: Option<Vec<FileOp>>,
     starts: Vec<NodeStart>,
 }
@@ -95,7 +96,8 @@ impl ClusterOpening {
         let Medium::Folder { path, .. } = self.medium else {
             let start = |config| NodeStart { config, limits: self.limits, files: None };
             let starts = self.configs.into_iter().map(start).collect();
-            return Ok(FoundCluster { operations: Some(Vec::new()), starts });
+            let cluster = self.identities[0].cluster;
+            return Ok(FoundCluster { cluster, operations: Some(Vec::new()), starts });
         };
         let founding = |name: &&FileName| name.kind == FileKind::Founding;
         if let Some(file) = names.0.iter().copied().find(|name| founding(&name)) {
@@ -106,6 +108,7 @@ impl ClusterOpening {
         if let Some(file) = names.foreign_file(is_own) {
             return Err(SurveyError::OtherNode { file }.into());
         }
+        let cluster = nodes[0].identity.cluster;
         let mut operations = names.removal_of_left_overs(is_own);
         operations.extend(creation);
         for node in &mut nodes {
@@ -118,11 +121,17 @@ impl ClusterOpening {
             NodeStart { config, limits: self.limits, files }
         };
         let starts = self.configs.into_iter().zip(files).map(start).collect();
-        Ok(FoundCluster { operations: Some(operations), starts })
+        Ok(FoundCluster { cluster, operations: Some(operations), starts })
     }
 }
 
 impl FoundCluster {
+    /// The cluster id.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
     /// Returns the operations to carry out before the nodes start: they create the files of a new
     /// cluster, or repair existing ones. Empty on a second call.
     #[must_use]

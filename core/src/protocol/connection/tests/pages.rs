@@ -1,6 +1,7 @@
 //! Tests of pages: how many are requested, and how much of one is written, at a time.
 
 use super::*;
+use crate::protocol::members::SCAN_BYTES_MAX;
 
 /// A page of `keys` items, each with the same text as key and value.
 fn page(keys: usize) -> Reply {
