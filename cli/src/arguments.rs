@@ -10,7 +10,7 @@ use crate::bench::{BenchError, BenchFlags, BenchFlagsError, bench};
 use crate::client::{Client, ClientError};
 use crate::commands::{
     Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Persist, Promote, Put, Remove,
-    Scan, Status, Touch, Transfer, Txn,
+    Scan, Status, Touch, Transfer, Txn, Watch,
 };
 use crate::exit::Exit;
 use crate::interrupt;
@@ -68,6 +68,7 @@ enum Command {
     Persist(Remote<Persist>),
     Txn(Remote<Txn>),
     Scan(Remote<Scan>),
+    Watch(Remote<Watch>),
     Status(Remote<Status>),
     Transfer(Remote<Transfer>),
     /// List or change the members of a cluster of processes
@@ -188,6 +189,7 @@ impl CommandLine {
             Command::Persist(remote) => remote.run()?,
             Command::Txn(remote) => remote.run()?,
             Command::Scan(remote) => remote.run()?,
+            Command::Watch(remote) => remote.run()?,
             Command::Status(remote) => remote.run()?,
             Command::Transfer(remote) => remote.run()?,
             Command::Member(MemberCommand::List(remote)) => remote.run()?,
@@ -265,6 +267,8 @@ mod tests {
             "delete -5",
             "cas -5 --expect -1.5 -2 --json",
             "scan -5",
+            "watch -5",
+            "watch --key -5",
         ] {
             let words = format!("coracle {line}");
             assert!(CommandLine::try_parse_from(words.split_whitespace()).is_ok(), "{line}");

@@ -60,6 +60,11 @@ impl CallError {
 pub(crate) struct Attempts(Vec<(Address, ConnectionError)>);
 
 impl Attempts {
+    /// Adds a failed attempt of a request without an effect.
+    pub(crate) fn note(&mut self, address: Address, cause: ConnectionError) {
+        self.0.push((address, cause));
+    }
+
     /// Records a failed attempt; returns an error if the request must not be retried after it.
     fn record(&mut self, address: &Address, failed: Failed, effect: Effect) -> Result<(), CallError> {
         let address = address.clone();
@@ -113,6 +118,11 @@ impl Caller {
     pub(crate) fn new(addresses: Vec<Address>, timeout: Duration) -> Self {
         assert!(!addresses.is_empty(), "a caller needs an address");
         Self { addresses, timeout, preferred: 0, open: None }
+    }
+
+    /// Returns the addresses of the servers.
+    pub(crate) fn addresses(&self) -> &[Address] {
+        &self.addresses
     }
 
     /// Returns the address of the server that answered last, or the first one.

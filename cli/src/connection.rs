@@ -109,7 +109,8 @@ impl Connection {
         }
     }
 
-    fn receive(&mut self) -> Result<String, ConnectionError> {
+    /// Receives one line without its line break.
+    pub(crate) fn receive(&mut self) -> Result<String, ConnectionError> {
         let mut line = Vec::new();
         let read = (&mut self.reader).take(REPLY_BYTES_MAX).read_until(b'\n', &mut line);
         read.map_err(|error| self.fault(error))?;

@@ -27,6 +27,9 @@ pub(crate) enum ErrorCode {
     Timeout,
     SessionExpired,
     BackupGone,
+    Compacted,
+    Lagged,
+    WrongCluster,
     Busy,
     ShuttingDown,
     Storage,
@@ -49,6 +52,9 @@ impl ErrorCode {
             Self::Timeout => "timeout",
             Self::SessionExpired => "session_expired",
             Self::BackupGone => "backup_gone",
+            Self::Compacted => "compacted",
+            Self::Lagged => "lagged",
+            Self::WrongCluster => "wrong_cluster",
             Self::Busy => "busy",
             Self::ShuttingDown => "shutting_down",
             Self::Storage => "storage",
@@ -64,6 +70,7 @@ impl ErrorCode {
             }
             Self::BadRequest | Self::TooLarge => Exit::Usage,
             Self::NoLeader | Self::Timeout | Self::BackupGone => Exit::NoOutcome,
+            Self::Compacted | Self::Lagged | Self::WrongCluster => Exit::Failure,
             Self::NotYet | Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => Exit::Failure,
         }
     }
@@ -256,6 +263,11 @@ impl Refusal {
     pub(crate) fn exit(&self) -> Exit {
         self.code.exit()
     }
+
+    /// Returns whether the server cannot serve this watch from where it has to begin.
+    pub(crate) fn ends_watch(&self) -> bool {
+        matches!(self.code, ErrorCode::Compacted | ErrorCode::Lagged | ErrorCode::WrongCluster)
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -307,7 +319,9 @@ mod tests {
         for code in ["session_expired", "not_a_number", "out_of_range"] {
             assert_eq!(exit(code), Exit::Precondition, "{code}");
         }
-        for code in ["not_yet", "busy", "shutting_down", "storage", "from_the_future"] {
+        let of_watch = ["compacted", "lagged", "wrong_cluster"];
+        for code in ["not_yet", "busy", "shutting_down", "storage", "from_the_future"].iter().chain(&of_watch)
+        {
             assert_eq!(exit(code), Exit::Failure, "{code}");
         }
     }

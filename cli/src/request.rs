@@ -80,6 +80,19 @@ pub(crate) enum Request<'a> {
         otherwise: &'a RawValue,
     },
     Scan(Range<'a>),
+    Watch {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        prefix: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<&'a str>,
+        #[serde(skip_serializing_if = "is_false")]
+        initial: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        from: Option<u64>,
+        /// The cluster of an earlier server.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cluster: Option<&'a str>,
+    },
     Transfer {
         node: u64,
     },
@@ -174,6 +187,7 @@ impl Request<'_> {
             | Self::MemberRemove { .. } => Effect::Writes,
             Self::Get { .. }
             | Self::Scan(_)
+            | Self::Watch { .. }
             | Self::Backup { .. }
             | Self::Members
             | Self::Status
@@ -226,6 +240,16 @@ mod tests {
             all.to_line(),
             r#"{"op":"scan","prefix":"a","limit":7,"after":"b","end":"c","reverse":true,"keys_only":true,"count":true}"#
         );
+        let watch = Request::Watch { prefix: Some(""), key: None, initial: true, from: None, cluster: None };
+        assert_eq!(watch.to_line(), r#"{"op":"watch","prefix":"","initial":true}"#);
+        let resumed = Request::Watch {
+            prefix: None,
+            key: Some("k"),
+            initial: false,
+            from: Some(7),
+            cluster: Some("c"),
+        };
+        assert_eq!(resumed.to_line(), r#"{"op":"watch","key":"k","from":7,"cluster":"c"}"#);
         let delete = Request::Delete { key: "k", rev: Some(7) };
         assert_eq!(delete.to_line(), r#"{"op":"delete","key":"k","rev":7}"#);
         let cas = Request::CasRevision { key: "k", rev: 0, value: &value, ttl_ms: Some(250) };

@@ -35,6 +35,7 @@ mod status;
 mod touch;
 mod transfer;
 mod txn;
+mod watch;
 
 pub(crate) use backup::{Backup, BackupError};
 pub(crate) use cas::Cas;
@@ -50,6 +51,7 @@ pub(crate) use status::Status;
 pub(crate) use touch::Touch;
 pub(crate) use transfer::Transfer;
 pub(crate) use txn::{Txn, TxnError};
+pub(crate) use watch::Watch;
 
 use mismatch::Found;
 
@@ -95,6 +97,11 @@ pub(crate) enum CommandError {
     Backup(#[from] BackupError),
     #[error(transparent)]
     Refused(Refusal),
+    #[error(
+        "{0}\nno server has the changes that come next: `coracle watch --initial` begins again with the present \
+         content"
+    )]
+    WatchEnded(Refusal),
     #[error("the server's reply is incomplete")]
     ReplyIncomplete,
     #[error(transparent)]
@@ -113,7 +120,7 @@ impl CommandError {
             Self::Txn(error) => error.exit(),
             Self::NoSuchMember { .. } => Exit::Usage,
             Self::Backup(error) => error.exit(),
-            Self::Refused(refusal) => refusal.exit(),
+            Self::Refused(refusal) | Self::WatchEnded(refusal) => refusal.exit(),
             Self::Call(error) => error.exit(),
             Self::ReplyIncomplete | Self::Output(_) => Exit::Failure,
         }

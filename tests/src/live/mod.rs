@@ -34,6 +34,7 @@ mod program;
 mod server;
 mod site;
 mod talk;
+mod watch_campaign;
 
 pub use campaign::{Campaign, Summary, Writer, Writers};
 pub use group::Group;
@@ -45,6 +46,7 @@ pub use program::program;
 pub use server::{Ended, Runtime, Server, Setup, signal};
 pub use site::Site;
 pub use talk::{Broken, Talk};
+pub use watch_campaign::{WatchCampaign, WatchSummary};
 
 /// The longest wait for anything that must happen. Chosen far above what a busy machine needs.
 pub const TIMEOUT: Duration = Duration::from_secs(60);

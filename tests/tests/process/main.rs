@@ -60,3 +60,5 @@ mod terminal;
 mod tracing;
 #[cfg(test)]
 mod vanished;
+#[cfg(test)]
+mod watch;
