@@ -2,6 +2,7 @@
 //! with the command.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
@@ -14,6 +15,7 @@ use crate::commands::{
 };
 use crate::exit::Exit;
 use crate::interrupt;
+use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError};
 use crate::restore::{Restore, RestoreError};
 use crate::serve::{NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, serve, serve_node};
@@ -69,6 +71,7 @@ enum Command {
     Txn(Remote<Txn>),
     Scan(Remote<Scan>),
     Watch(Remote<Watch>),
+    Lock(Lock),
     Status(Remote<Status>),
     Transfer(Remote<Transfer>),
     /// List or change the members of a cluster of processes
@@ -140,6 +143,8 @@ pub(crate) enum ProgramError {
     Log(#[from] LogError),
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
 }
 
 impl ProgramError {
@@ -152,6 +157,7 @@ impl ProgramError {
             Self::Bench(error) => error.exit(),
             Self::Log(error) => error.exit(),
             Self::Restore(error) => error.exit(),
+            Self::Lock(error) => error.exit(),
         }
     }
 
@@ -163,18 +169,21 @@ impl ProgramError {
             Self::Log(error) => error.is_broken_pipe(),
             Self::Restore(error) => error.is_broken_pipe(),
             Self::Bench(error) => error.is_broken_pipe(),
-            Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) => false,
+            Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) | Self::Lock(_) => {
+                false
+            }
         }
     }
 }
 
 impl CommandLine {
-    /// Runs the command. The interactive client returns its own exit code.
-    pub(crate) fn run(self) -> Result<Exit, ProgramError> {
+    /// Runs the command. The interactive client and a command that holds a lock return their own
+    /// exit codes.
+    pub(crate) fn run(self) -> Result<ExitCode, ProgramError> {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
-        // A server shuts down cleanly on a signal, and a benchmark cleans up: both handle signals
-        // themselves.
-        if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_)) {
+        // A server shuts down cleanly on a signal, a benchmark cleans up, and a lock is released: they
+        // handle signals themselves.
+        if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_) | Command::Lock(_)) {
             interrupt::heed();
         }
         match command {
@@ -190,19 +199,20 @@ impl CommandLine {
             Command::Txn(remote) => remote.run()?,
             Command::Scan(remote) => remote.run()?,
             Command::Watch(remote) => remote.run()?,
+            Command::Lock(lock) => return Ok(lock.run()?),
             Command::Status(remote) => remote.run()?,
             Command::Transfer(remote) => remote.run()?,
             Command::Member(MemberCommand::List(remote)) => remote.run()?,
             Command::Member(MemberCommand::Add(remote)) => remote.run()?,
             Command::Member(MemberCommand::Promote(remote)) => remote.run()?,
             Command::Member(MemberCommand::Remove(remote)) => remote.run()?,
-            Command::Client(client) => return Ok(client.run()?),
+            Command::Client(client) => return Ok(client.run()?.into()),
             Command::Bench(flags) => bench(flags.options()?)?,
             Command::Log(log) => log.run()?,
             Command::Backup(remote) => remote.run()?,
             Command::Restore(restore) => restore.run()?,
         }
-        Ok(Exit::Done)
+        Ok(Exit::Done.into())
     }
 }
 

@@ -4,6 +4,7 @@
 //! main ─► arguments ─┬─► serve                       a cluster in this process
 //!                    ├─► commands ─► caller ─► connection ─► a server
 //!                    ├─► client   ─► commands        many commands, typed or piped
+//!                    ├─► lock     ─► caller          a command that runs while a lock is held
 //!                    ├─► restore                     a data folder from a backup, without a server
 //!                    ├─► bench                       load, against a server or a temporary cluster
 //!                    └─► log                         a log file, without a server
@@ -37,6 +38,7 @@ mod exit;
 mod input;
 mod interrupt;
 mod list;
+mod lock;
 mod log;
 mod numbers;
 mod output;
@@ -56,23 +58,22 @@ fn main() -> ExitCode {
     // Only the user who runs the program may read its data, backups and command history.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let arguments = usage::in_order(env::args_os());
-    let exit = match CommandLine::try_parse_from(&arguments) {
+    match CommandLine::try_parse_from(&arguments) {
         Ok(command_line) => command_line.run().unwrap_or_else(|error| {
             if error.is_broken_pipe() {
-                return Exit::Done;
+                return Exit::Done.into();
             }
             tell(format!("error: {}\n", harmless_lines(&error.to_string())));
-            error.exit()
+            error.exit().into()
         }),
         Err(help_or_error) => {
             match usage::complaint(&help_or_error, &arguments) {
                 Some(complaint) => tell(format!("error: {}\n", harmless_lines(&complaint))),
                 None => _ = help_or_error.print(),
             }
-            if help_or_error.use_stderr() { Exit::Usage } else { Exit::Done }
+            if help_or_error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
         }
-    };
-    exit.into()
+    }
 }
 
 /// Writes the program's last message to stderr, and waits at most [`TELL_TIMEOUT`] when stderr

@@ -264,6 +264,24 @@ impl Refusal {
         self.code.exit()
     }
 
+    /// Returns whether the request may have taken effect nevertheless.
+    pub(crate) fn is_outcome_unknown(&self) -> bool {
+        self.is_outcome_unknown
+    }
+
+    /// Returns whether the same request may succeed later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::NoLeader
+                | ErrorCode::Timeout
+                | ErrorCode::NotYet
+                | ErrorCode::Busy
+                | ErrorCode::ShuttingDown
+                | ErrorCode::Storage
+        )
+    }
+
     /// Returns whether the server cannot serve this watch from where it has to begin.
     pub(crate) fn ends_watch(&self) -> bool {
         matches!(self.code, ErrorCode::Compacted | ErrorCode::Lagged | ErrorCode::WrongCluster)

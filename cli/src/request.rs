@@ -51,6 +51,8 @@ pub(crate) enum Request<'a> {
         value: &'a RawValue,
         #[serde(skip_serializing_if = "Option::is_none")]
         ttl_ms: Option<u64>,
+        #[serde(skip_serializing_if = "is_false")]
+        meta: bool,
     },
     #[serde(rename = "cas")]
     CasRevision {
@@ -230,7 +232,7 @@ mod tests {
         assert_eq!(put.to_line(), r#"{"op":"put","key":"a\"b","value":1e400}"#);
         let get = Request::Get { key: "k", consistency: Consistency::Linearizable, meta: false };
         assert_eq!(get.to_line(), r#"{"op":"get","key":"k","consistency":"linearizable"}"#);
-        let cas = Request::Cas { key: "k", expect: None, value: &value, ttl_ms: None };
+        let cas = Request::Cas { key: "k", expect: None, value: &value, ttl_ms: None, meta: false };
         assert_eq!(cas.to_line(), r#"{"op":"cas","key":"k","expect":null,"value":1e400}"#);
         let scan = Request::Scan(Range { limit: 7, ..Range::default() });
         assert_eq!(scan.to_line(), r#"{"op":"scan","prefix":"","limit":7}"#);

@@ -63,6 +63,7 @@ impl Execute for Cas {
             return context.write(&self.key, request);
         }
         let expect = expect.as_deref();
-        context.write(&self.key, Request::Cas { key: &self.key, expect, value: &value, ttl_ms })
+        let swap = Request::Cas { key: &self.key, expect, value: &value, ttl_ms, meta: false };
+        context.write(&self.key, swap)
     }
 }
