@@ -8,6 +8,7 @@ use coracle_core::raft::{LogIndex, NodeId, Role};
 use coracle_core::{Answer, Input, MemberChange, Request, RequestId};
 
 use super::invariants::{Verdict, Violation};
+use super::watchers::is_of_watch;
 use super::world::World;
 
 /// The first request id of a direct request. The ids of a proxy never reach it.
@@ -101,6 +102,9 @@ impl World {
     /// Checks the answer to a direct request. S13: a linearizable read reflects everything that any
     /// client had seen when it was sent.
     pub(super) fn direct_request_answered(&mut self, node: usize, id: RequestId, answer: &Answer) -> Verdict {
+        if is_of_watch(id) {
+            return self.watch_answered(id, answer);
+        }
         self.trace.note(self.now, [15, node as u64, id.0], || format!("node {node} answers {answer:?}"));
         if matches!(answer, Answer::Transferred { .. }) {
             self.trace.sight("leadership was handed over");

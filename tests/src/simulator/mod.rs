@@ -39,6 +39,7 @@ pub mod settings;
 pub mod shrink;
 pub mod snapshots;
 pub mod trace;
+mod watchers;
 pub mod world;
 
 pub use run::{RunReport, Telling, run_seed, run_tape};

@@ -11,6 +11,8 @@ use coracle_core::host::RouterInput;
 use coracle_core::raft::{Message, NodeId};
 use coracle_core::{Request, RequestId};
 
+use super::watchers::WatcherEvent;
+
 /// An event of the simulation.
 #[derive(Debug)]
 pub(super) enum SimEvent {
@@ -32,6 +34,8 @@ pub(super) enum SimEvent {
     RouterWake,
     /// A client may send its next request.
     Client(usize),
+    /// An event of a watcher.
+    Watcher(WatcherEvent),
     /// A process starts.
     Start(usize),
     /// A process is stopped and started again with a version that supports a higher level.

@@ -108,6 +108,7 @@ fn live_through(world: &mut World) -> Verdict {
     // Once the clients are at rest, every request has its reply, and all nodes that the leader
     // reaches converge.
     world.clients_ask = false;
+    world.calm_watchers(leader);
     let rest = micros(world.settings.request_timeout) + bound / 2;
     let end = world.now + rest;
     world.run_until(end)?;
@@ -119,6 +120,7 @@ fn live_through(world: &mut World) -> Verdict {
     world.invariants.check_overdue(world.now, start)?;
     samples::check(&world.samples, |what| world.trace.sight(what))?;
     check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
+    world.check_watchers_at_rest()?;
     if world.settings.ending == Ending::HubConnected {
         return Ok(());
     }

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use coracle_core::kv::{Level, SessionLimits};
 use coracle_core::raft::ClockDrift;
-use coracle_core::{ReplicaLimits, SnapshotPolicy};
+use coracle_core::{ReplicaLimits, SnapshotPolicy, WatchLimits};
 
 use super::dice::Dice;
+use super::watchers::watch_limits;
 
 /// The kinds of faults that are injected repeatedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,6 +213,8 @@ pub struct SimSettings {
     /// How many of a thousand TimeoutNow calls arrive when nothing reaches their sender any more
     /// for a while.
     pub deaf_callers: u32,
+    /// The limits of what nodes keep for watches. They follow from the other choices.
+    pub watches: WatchLimits,
 }
 
 /// The shortest time between two requests of a client, in microseconds.
@@ -295,6 +298,7 @@ impl SimSettings {
             transfer_every: dice.one_of(&[None, None, Some(2_000_000), Some(500_000)]),
             late_calls: dice.one_of(&[0, 300, 1000]),
             deaf_callers: dice.one_of(&[0, 300, 1000]),
+            watches: watch_limits(dice.tape()),
         }
     }
 
@@ -303,7 +307,7 @@ impl SimSettings {
     pub fn replica_limits(&self, now: u64) -> ReplicaLimits {
         let (sessions, snapshots) = (self.session_limits, self.snapshots);
         let supports = if now < self.upgraded_at { Level::FIRST } else { Level::MAX };
-        ReplicaLimits { sessions, snapshots, supports, ..ReplicaLimits::default() }
+        ReplicaLimits { sessions, snapshots, supports, watches: self.watches, ..ReplicaLimits::default() }
     }
 
     /// The simulated time in which the cluster has to recover after the faults end: generous, but

@@ -21,6 +21,7 @@ use super::queue::{Queue, SimEvent};
 use super::samples::Samples;
 use super::settings::SimSettings;
 use super::trace::Trace;
+use super::watchers::{WatcherEvent, Watchers};
 
 /// The delay between proxy and node, in microseconds.
 const HOP: u64 = 10;
@@ -49,6 +50,7 @@ pub struct World {
     pub clients: Clients,
     /// The connections between the clients and the proxy.
     pub(super) connections: Connections,
+    pub(super) watchers: Watchers,
     /// Whether clients send new requests.
     pub clients_ask: bool,
     /// The requests that bypass the proxy.
@@ -91,10 +93,12 @@ impl World {
         let mut world = Self {
             clients: Clients::new(&settings),
             connections: Connections::new(settings.clients),
+            watchers: Watchers::new(dice.tape(), settings.keys),
             invariants: Invariants::new(
                 settings.session_limits,
                 settings.held_bytes_max.max(settings.retained_bytes),
                 &settings.clock_rates,
+                settings.watches,
             ),
             network: SimNetwork::default(),
             settings,
@@ -120,6 +124,9 @@ impl World {
         }
         for client in 0..world.settings.clients {
             world.schedule(1, SimEvent::Client(client));
+        }
+        for watcher in 0..world.watchers.len() {
+            world.schedule(1, SimEvent::Watcher(WatcherEvent::Acts(watcher)));
         }
         if world.settings.fault_every.is_some() {
             world.schedule(2, SimEvent::Fault);
@@ -186,6 +193,7 @@ impl World {
                 self.step_router(Vec::new())
             }
             SimEvent::Client(client) => self.client_acts(client),
+            SimEvent::Watcher(event) => self.watcher_happens(event),
             SimEvent::Start(node) => self.start(node),
             SimEvent::Upgrade(node) => {
                 self.upgrade(node);

@@ -10,7 +10,7 @@
 //! must not be below the highest one that their client has seen. A linearizable read must also
 //! reflect everything that any client had seen when it was sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use coracle_core::kv::{
     Item, KeyMeta, Outcome, Page, Revision, Scan, ScanContent, SessionLimits, Ttl, TxnResult, Value,
@@ -35,6 +35,8 @@ pub struct Model {
     sessions: SessionTable,
     /// The first index of each entry that is a retry of an earlier write.
     done_before: BTreeMap<LogIndex, LogIndex>,
+    /// The entries by which keys expire.
+    ticks: BTreeSet<LogIndex>,
     /// All contents of each key, each with the index from which it is current.
     history: BTreeMap<String, Vec<(LogIndex, Option<Content>)>>,
 }
@@ -61,6 +63,9 @@ impl Model {
                 require(is_basic || self.raised_at.is_some(), "levels", || {
                     format!("{payload} is committed at {index}, before the level was raised")
                 })?;
+                if entry.op == "TICK" {
+                    self.ticks.insert(index);
+                }
                 self.apply_write(index, &entry);
             }
             _ => {}
@@ -154,6 +159,23 @@ impl Model {
     /// The value of `key` after everything up to `index` was applied, as JSON text.
     pub(super) fn value_at(&self, key: &str, index: LogIndex) -> Option<&str> {
         self.content_at(key, index).map(|content| content.value.as_str())
+    }
+
+    /// The value that the entry at `index` gave to `key`, or that it removed the key; the outer
+    /// `None`: it did not change the key.
+    #[expect(clippy::option_option, reason = "the outer one says whether the key was changed")]
+    pub(super) fn change_at(&self, key: &str, index: LogIndex) -> Option<Option<&str>> {
+        let versions = self.history.get(key)?;
+        let at = versions.binary_search_by_key(&index, |(from, _)| *from).ok()?;
+        let content = versions[at].1.as_ref();
+        // A change of the time to live alone is not one of the key.
+        let is_change = content.is_none_or(|content| content.rev == Some(index.0));
+        is_change.then(|| content.map(|content| content.value.as_str()))
+    }
+
+    /// Returns whether keys expire by the entry at `index`.
+    pub(super) fn is_tick(&self, index: LogIndex) -> bool {
+        self.ticks.contains(&index)
     }
 
     /// The revisions of `key` after everything up to `index` was applied, if they are known there.

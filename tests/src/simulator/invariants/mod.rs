@@ -28,13 +28,14 @@ mod session_table;
 mod snapshots;
 mod state_machine_safety;
 mod vote_persistence;
+pub mod watches;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use coracle_core::kv::{SessionLimits, Value};
 use coracle_core::raft::{Body, Configuration, LogIndex, LogPoint, Message, NodeId};
-use coracle_core::{Output, Replica, Request, SnapshotPolicy};
+use coracle_core::{Output, Replica, Request, SnapshotPolicy, WatchLimits};
 
 use super::clients::{Operation, Returned};
 use super::durable::DurableState;
@@ -88,6 +89,7 @@ pub struct Invariants {
     expiry: expiry::Expiry,
     snapshots: snapshots::Snapshots,
     bounds: bounds::Bounds,
+    watch_limits: WatchLimits,
     /// The committed log, as the first node that committed each entry holds it.
     pub committed: Vec<CommittedEntry>,
     /// The replay of the committed log into a map.
@@ -95,12 +97,18 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// Creates all properties for a new cluster with these limits of sessions, this many bytes of
-    /// log that nodes keep although a snapshot covers them, and clocks of these speeds.
+    /// Creates all properties for a new cluster with these limits of sessions and watches, this many
+    /// bytes of log that nodes keep although a snapshot covers them, and clocks of these speeds.
     #[must_use]
-    pub fn new(session_limits: SessionLimits, kept_log_max: usize, clock_rates: &[u64]) -> Self {
+    pub fn new(
+        session_limits: SessionLimits,
+        kept_log_max: usize,
+        clock_rates: &[u64],
+        watch_limits: WatchLimits,
+    ) -> Self {
         Self {
             expiry: expiry::Expiry::new(clock_rates),
+            watch_limits,
             bounds: bounds::Bounds::new(kept_log_max),
             model: linearizability::Model::new(session_limits),
             snapshots: snapshots::Snapshots::new(session_limits),
@@ -143,6 +151,7 @@ impl Invariants {
         durable_index::check(process, running)?;
         bounds::check(replica)?;
         self.bounds.check_kept_log(process.id, replica)?;
+        watches::check_size(replica, self.watch_limits)?;
         self.take_commits(now, replica, all)?;
         leader_completeness::check(replica, outputs, &self.committed)?;
         state_machine_safety::check(replica, &self.committed)?;
