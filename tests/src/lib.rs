@@ -36,6 +36,7 @@ pub mod floods;
 pub mod growth;
 pub mod lifecycle;
 pub mod live;
+pub mod locks;
 pub mod reference;
 pub mod scenario;
 pub mod simulator;

@@ -39,6 +39,8 @@ mod late_arrivals;
 #[cfg(test)]
 mod links;
 #[cfg(test)]
+mod lock;
+#[cfg(test)]
 mod long_log;
 #[cfg(test)]
 mod nodes;
