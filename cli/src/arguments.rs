@@ -181,8 +181,8 @@ impl CommandLine {
     /// exit codes.
     pub(crate) fn run(self) -> Result<ExitCode, ProgramError> {
         let command = self.command.unwrap_or(Command::Serve(self.serve));
-        // A server shuts down cleanly on a signal, a benchmark cleans up, and a lock is released: they
-        // handle signals themselves.
+        // A server shuts down cleanly on a signal, a benchmark cleans up, and a lock is released:
+        // they handle signals themselves.
         if !matches!(command, Command::Serve(_) | Command::Node(_) | Command::Bench(_) | Command::Lock(_)) {
             interrupt::heed();
         }

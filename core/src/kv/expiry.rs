@@ -38,7 +38,7 @@ use crate::time::Instant;
 /// entry dates all keys of that time.
 const DATE_AFTER: Duration = Duration::from_secs(1);
 /// The most keys of a tick that a leader proposes, fewer than the format allows: in a process with
-/// five nodes, removing so many takes a few milliseconds, for which every put waits.
+/// five nodes, their removal takes a few milliseconds, for which every put waits.
 const KEYS_PROPOSED_MAX: usize = 250;
 const _: () = assert!(KEYS_PROPOSED_MAX <= TICK_KEYS_MAX);
 /// The most bytes of keys in a tick; one key may exceed it.

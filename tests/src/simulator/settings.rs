@@ -237,8 +237,7 @@ impl SimSettings {
         let fault_every = draw_fault_every(dice, &faults);
         let (heartbeat, election_min, election_max) =
             dice.one_of(&[(50, 300, 600), (50, 300, 600), (20, 60, 100), (50, 120, 1500), (100, 1000, 1100)]);
-        let drifts = dice.happens(300);
-        let clock_rates = (0..nodes).map(|_| if drifts { dice.between(800, 1250) } else { 1000 }).collect();
+        let clock_rates = draw_clock_rates(dice, nodes);
         let (clients, delay, sync) = (
             dice.one_of(&[3, 1, 8]),
             dice.one_of(&[100, 50, 1000, 10_000]),
@@ -349,6 +348,12 @@ pub struct Weights {
     pub txn: u32,
     /// Writes and reads of keys that expire.
     pub expiry: u32,
+}
+
+/// Draws the speeds of the clocks.
+fn draw_clock_rates(dice: &mut Dice, nodes: usize) -> Vec<u64> {
+    let drifts = dice.happens(300);
+    (0..nodes).map(|_| if drifts { dice.between(800, 1250) } else { 1000 }).collect()
 }
 
 /// Draws the weights.

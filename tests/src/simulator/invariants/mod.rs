@@ -97,8 +97,9 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// Creates all properties for a new cluster with these limits of sessions and watches, this many
-    /// bytes of log that nodes keep although a snapshot covers them, and clocks of these speeds.
+    /// Creates all properties for a new cluster with these limits of sessions and watches, this
+    /// many bytes of log that nodes keep although a snapshot covers them, and clocks of these
+    /// speeds.
     #[must_use]
     pub fn new(
         session_limits: SessionLimits,
