@@ -238,11 +238,9 @@ impl SimSettings {
         let (heartbeat, election_min, election_max) =
             dice.one_of(&[(50, 300, 600), (50, 300, 600), (20, 60, 100), (50, 120, 1500), (100, 1000, 1100)]);
         let clock_rates = draw_clock_rates(dice, nodes);
-        let (clients, delay, sync) = (
-            dice.one_of(&[3, 1, 8]),
-            dice.one_of(&[100, 50, 1000, 10_000]),
-            dice.one_of(&[500, 200, 5000, 20_000]),
-        );
+        let clients = dice.one_of(&[3, 1, 8]);
+        let delay = dice.one_of(&[100, 50, 1000, 10_000]);
+        let sync = dice.one_of(&[500, 200, 5000, 20_000]);
         // No node can be elected unless messages and disks are far faster than elections (§5.6).
         let (delay, sync) =
             if election_max <= 100 { (delay.min(1000), sync.min(5000)) } else { (delay, sync) };

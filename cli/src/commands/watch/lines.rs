@@ -101,8 +101,8 @@ impl Content {
         Ok(())
     }
 
-    /// Prints the removal of the keys that an earlier server has sent and the last one has not: they
-    /// were removed by `as_of`.
+    /// Prints the removal of the keys that an earlier server has sent and the last one has not:
+    /// they were removed by `as_of`.
     pub(super) fn finish(&mut self, context: &mut Context<'_>, as_of: u64) -> Result<(), CommandError> {
         for (key, (_, is_present)) in std::mem::take(&mut self.printed) {
             if !is_present {

@@ -1,6 +1,7 @@
 //! Tests of the protocol as a client sees it: lines in, lines out.
 
 mod pages;
+mod watches;
 
 use super::*;
 use crate::kv::{ClientName, Command, Found, Item, Key, KeyMeta, Outcome, Page, Session, Value};

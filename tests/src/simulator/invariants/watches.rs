@@ -3,8 +3,8 @@
 //!
 //! The expected changes come from the replay of the committed log by an independent implementation.
 //! A watch that lags may only be told to resume where it has everything before; its initial content
-//! is the content as of the revision that its last line states. What nodes keep for watches stays
-//! within its limits.
+//! is the content as of the revision that its last line states. The history ring and the views of a
+//! node stay within their limits.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ pub enum Followed {
     After(u64),
 }
 
-/// What a watcher does after a line.
+/// The reaction of a watcher to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// It reads on.
