@@ -7,10 +7,11 @@ use super::{APPLY_BYTES_MAX, APPLY_KEYS_MAX, APPLY_LATER_MIN, Replica, Waiting};
 use crate::kv::{Applied, Revision};
 use crate::mutant::{self, Mutant};
 use crate::raft::{EntryKind, LogIndex, Node, Term};
+use crate::time::Instant;
 
 impl Replica {
     /// Fig. 2, all servers 1: while `commit_index > last_applied`, apply the next entry.
-    pub(super) fn apply(&mut self, outputs: &mut Vec<Output>) {
+    pub(super) fn apply(&mut self, now: Instant, outputs: &mut Vec<Output>) {
         let commit_index = uncommitted_by_mutant(&self.node).unwrap_or(self.node.commit_index());
         let behind = commit_index.0.saturating_sub(self.last_applied.0);
         let may_wait = self.waiting.is_empty() && self.waiting_reads.is_empty();
@@ -18,6 +19,9 @@ impl Replica {
         if behind == 0 || self.left_to_apply {
             return;
         }
+        // A snapshot may have replaced the state in this step, and times to live count from the
+        // moment at which they are applied.
+        self.state.advance(now);
         let mut work = 0;
         for run in self.node.log().entries_from(self.last_applied.next(), APPLY_BYTES_MAX) {
             let Some(committed) = run.ending_at(commit_index) else { break };

@@ -309,7 +309,7 @@ impl Replica {
         self.follow_transfer(outputs);
         self.follow_change(now, outputs);
         self.reads_from = self.reads_from.min(self.node.log().last().index);
-        self.apply(outputs);
+        self.apply(now, outputs);
         self.take_snapshot(now, outputs);
         self.answer_reads(now, outputs);
         self.answer_watches(now, outputs);
