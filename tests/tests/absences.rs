@@ -42,11 +42,12 @@ fn signs_in(code: &str) -> Vec<&'static str> {
 fn sources(runtime: &str) -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(runtime).join("src");
     let entries = fs::read_dir(folder).expect("the folder is there");
+    let entries = entries.map(|entry| entry.expect("it is readable"));
     let file = |entry: fs::DirEntry| {
         let text = fs::read_to_string(entry.path()).expect("it is a file of text");
         (entry.file_name().to_string_lossy().into_owned(), text)
     };
-    entries.map(|entry| file(entry.expect("it is readable"))).collect()
+    entries.filter(|entry| entry.path().is_file()).map(file).collect()
 }
 
 /// The claim of ARCHITECTURE.md: runtimes carry bytes, messages and time, and decide nothing.
@@ -72,6 +73,36 @@ fn a_decision_is_found() {
     let name = code("let path = folder.join(format!(\"log{node:02}.txt\"));\n");
     assert_eq!(signs_in(&name), [".txt\""]);
     assert_eq!(signs_in(&code("// 2 * f + 1 voters\n#[cfg(test)]\nRefused::NotVoter\n")), [""; 0]);
+}
+
+/// The claim of ARCHITECTURE.md: core and storage know nothing of TLS, and TLS nothing of sockets,
+/// files and of the other crates.
+#[test]
+fn tls_is_a_layer_apart() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let manifest = |crate_folder: &str| {
+        fs::read_to_string(root.join(crate_folder).join("Cargo.toml")).expect("the crate has a manifest")
+    };
+    for crate_folder in ["core", "storage"] {
+        let text = manifest(crate_folder);
+        assert!(!["tls", "ring", "x509", "rcgen"].iter().any(|name| text.contains(name)), "{crate_folder}");
+    }
+    assert!(!manifest("tls").contains("coracle-core") && !manifest("tls").contains("coracle-storage"));
+    let sources = sources("tls").into_iter().map(|(file, text)| (file, code(&text)));
+    for (file, code) in sources.filter(|(file, _)| file != "testing.rs") {
+        let io = ["std::fs", "TcpStream", "std::thread", "SystemTime::now", "Instant::now", "env::"];
+        assert!(!io.iter().any(|sign| code.contains(sign)), "tls/src/{file} does I/O");
+    }
+    let chooses = |folder: &str| sources_with(folder, "crypto::ring");
+    let choices: Vec<_> =
+        ["tls", "runtime-smol", "runtime-threads", "cli"].into_iter().flat_map(chooses).collect();
+    assert_eq!(choices, ["provider.rs"], "the cryptography is chosen in one place");
+}
+
+/// Returns the files of a crate that contain this text.
+fn sources_with(crate_folder: &str, text: &str) -> Vec<String> {
+    let found = sources(crate_folder).into_iter().filter(|(_, source)| code(source).contains(text));
+    found.map(|(file, _)| file).collect()
 }
 
 /// Both runtimes have the same files, so that a diff of their folders shows only sockets, tasks or

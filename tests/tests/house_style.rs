@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FOLDERS: [&str; 6] = ["core", "storage", "runtime-smol", "runtime-threads", "cli", "tests"];
+const FOLDERS: [&str; 7] = ["core", "storage", "tls", "runtime-smol", "runtime-threads", "cli", "tests"];
 const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 const COMMENT_COLUMNS_MAX: usize = 100;
