@@ -8,6 +8,7 @@ use coracle_core::host::Router;
 use coracle_storage::asynchronous::{open, prepare};
 use coracle_storage::host::{ClusterOpening, NodeEnd, NodeInput, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
+use coracle_tls::Protection;
 use smol::{LocalExecutor, Task};
 
 use crate::client::Client;
@@ -35,6 +36,19 @@ impl Cluster {
     ///
     /// [`StartError`]: the cluster does not run.
     pub async fn start(executor: &Rc<LocalExecutor<'static>>, options: Options) -> Result<Self, StartError> {
+        Self::start_protected(executor, options, Protection::default()).await
+    }
+
+    /// Starts a cluster whose clients speak TLS, if `protection` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the cluster does not run.
+    pub async fn start_protected(
+        executor: &Rc<LocalExecutor<'static>>,
+        options: Options,
+        protection: Protection,
+    ) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
         let mut opening = ClusterOpening::new(&settings, &medium)?;
         let node_ids = opening.nodes();
@@ -42,7 +56,8 @@ impl Cluster {
         let mut found = opening.judge(&names)?;
         let socket = bind(listen).await?;
         prepare(&medium, found.operations()).await?;
-        let (wiring, router_inbox, events) = Wiring::new(executor, &settings, settings.cluster_shares());
+        let (wiring, router_inbox, events) =
+            Wiring::new(executor, &settings, settings.cluster_shares(), protection);
         wiring.cluster.set(found.cluster());
         let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(|node| (node, mailbox())).collect();
         let peers = Peers::Inboxes(inboxes.iter().map(|(node, (inbox, _))| (*node, inbox.clone())).collect());

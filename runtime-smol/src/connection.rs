@@ -14,6 +14,7 @@ use coracle_core::host::{
     CLIENT_KEEPALIVE, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ReadStep, ToWriter,
 };
 use coracle_storage::sockets;
+use coracle_tls::{Received, Session};
 use futures_lite::{AsyncWriteExt, future};
 use smol::Async;
 use smol::net::TcpStream;
@@ -38,6 +39,7 @@ type Socket = Arc<Async<std::net::TcpStream>>;
 pub(crate) struct Buffers {
     input: Rc<RefCell<Box<[u8]>>>,
     output: Rc<Cell<String>>,
+    sealed: Rc<Cell<Vec<u8>>>,
     bulk: Bulk,
 }
 
@@ -46,7 +48,7 @@ impl Buffers {
     /// `bulk`.
     pub(crate) fn new(bulk: Bulk) -> Self {
         let input = Rc::new(RefCell::new(vec![0; CLIENT_READ_BYTES].into()));
-        Self { input, output: Rc::default(), bulk }
+        Self { input, output: Rc::default(), sealed: Rc::default(), bulk }
     }
 
     /// Waits for bytes and hands them to `take`. Returns their number; 0 at the end of the stream.
@@ -96,6 +98,14 @@ impl Buffers {
     }
 }
 
+/// What a connection consists of when it begins.
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) client: ClientHost,
+    /// Encrypts, if clients speak TLS.
+    pub(crate) session: Option<Session>,
+}
+
 /// Serves a client until it disconnects, is silent for too long, or the proxy stops. Then drops its
 /// `place`.
 ///
@@ -103,8 +113,7 @@ impl Buffers {
 /// as long as the client stays connected.
 pub(crate) fn serve(
     number: u64,
-    stream: TcpStream,
-    client: ClientHost,
+    Accepted { stream, client, session }: Accepted,
     wiring: &Wiring,
     buffers: Buffers,
     idle_timeout: Option<Duration>,
@@ -118,7 +127,9 @@ pub(crate) fn serve(
     let socket: Socket = stream.clone().into();
     let way = Way { replies: to_writer.clone(), socket: Arc::clone(&socket) };
     let is_welcome = wiring.proxy.send(ProxyEvent::Connected(number, way)).is_ok();
-    let shared = Shared { client: Rc::new(RefCell::new(client)), proxy: wiring.proxy.clone() };
+    let (client, session) =
+        (Rc::new(RefCell::new(client)), session.map(|session| Rc::new(RefCell::new(session))));
+    let shared = Shared { client, session, proxy: wiring.proxy.clone() };
     let clock = wiring.clock;
     let mut reader = Reader { socket, buffers: buffers.clone(), shared: shared.clone(), to_writer, room };
     let mut writer = Writer { stream, buffers, shared, from_others, made_room };
@@ -135,6 +146,7 @@ pub(crate) fn serve(
             future::pending().await
         };
         let written = future::or(writer.run(idle_timeout), read).await;
+        let written = written.and(writer.end_session(idle_timeout).await);
         let Writer { stream, buffers, shared, .. } = &writer;
         let _ = shared.proxy.send(ProxyEvent::Disconnected(number));
         let linger = shared.client.borrow().linger();
@@ -163,7 +175,39 @@ async fn leave(socket: &Socket, buffers: &Buffers, (time_left, reads_on): (Durat
 #[derive(Clone)]
 struct Shared {
     client: Rc<RefCell<ClientHost>>,
+    session: Option<Rc<RefCell<Session>>>,
     proxy: Sender<ProxyEvent>,
+}
+
+impl Shared {
+    /// Accepts bytes of the socket.
+    fn receive(&self, bytes: &[u8]) {
+        let mut client = self.client.borrow_mut();
+        match &self.session {
+            None => client.received(bytes),
+            Some(session) => {
+                let received = session.borrow_mut().receive(bytes, |plaintext| client.received(plaintext));
+                note(&mut client, received);
+            }
+        }
+    }
+
+    /// Accepts the end of the socket's stream.
+    fn stream_ended(&self) {
+        let mut client = self.client.borrow_mut();
+        match &self.session {
+            None => client.input_ended(),
+            Some(session) => note(&mut client, session.borrow_mut().stream_ended()),
+        }
+    }
+}
+
+fn note(client: &mut ClientHost, received: Received) {
+    match received {
+        Received::Open => {}
+        Received::Ended => client.input_ended(),
+        Received::Broken => client.cut_off(),
+    }
 }
 
 struct Reader {
@@ -199,15 +243,19 @@ impl Reader {
                 alarm.wait(deadline).await;
                 None
             };
-            let client = &self.shared.client;
-            let receive = |bytes: &[u8]| client.borrow_mut().received(bytes);
+            let (client, shared) = (&self.shared.client, &self.shared);
+            let receive = |bytes: &[u8]| {
+                if !bytes.is_empty() {
+                    shared.receive(bytes);
+                }
+            };
             let read = async { Some(self.buffers.read(&self.socket, receive).await) };
             match future::or(read, silence).await {
                 Some(Ok(len @ 1..)) => {
                     deadline = silent_at();
                     self.buffers.pause_after(len).await;
                 }
-                Some(Ok(0) | Err(_)) => client.borrow_mut().input_ended(),
+                Some(Ok(0) | Err(_)) => shared.stream_ended(),
                 None => {
                     deadline = silent_at();
                     if client.borrow_mut().was_silent() {
@@ -260,7 +308,31 @@ impl Writer {
 
     /// Writes all of `text`, unless the client accepts no bytes for longer than `patience`.
     async fn write(&mut self, text: &str, patience: Option<Duration>) -> io::Result<()> {
-        let mut rest = text.as_bytes();
+        let Some(session) = self.shared.session.clone() else {
+            return self.write_bytes(text.as_bytes(), patience).await;
+        };
+        // A long reply is encrypted piece by piece, so that it is not held twice.
+        for piece in text.as_bytes().chunks(CLIENT_WRITE_BYTES) {
+            let mut sealed = self.buffers.sealed.take();
+            sealed.clear();
+            session.borrow_mut().seal(piece, &mut sealed).map_err(io::Error::other)?;
+            self.write_bytes(&sealed, patience).await?;
+            self.buffers.sealed.set(sealed);
+        }
+        Ok(())
+    }
+
+    /// Ends the session in order, or sends the reason of its failure.
+    async fn end_session(&mut self, patience: Option<Duration>) -> io::Result<()> {
+        let Some(session) = self.shared.session.clone() else { return Ok(()) };
+        let mut last = Vec::new();
+        session.borrow_mut().drain(&mut last);
+        session.borrow_mut().close(&mut last);
+        self.write_bytes(&last, patience).await
+    }
+
+    async fn write_bytes(&mut self, bytes: &[u8], patience: Option<Duration>) -> io::Result<()> {
+        let mut rest = bytes;
         while !rest.is_empty() {
             let written = match patience {
                 None => self.stream.write(rest).await?,

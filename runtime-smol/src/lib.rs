@@ -65,6 +65,7 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
+mod secured;
 mod wiring;
 
 pub use client::Client;
@@ -76,4 +77,5 @@ pub use coracle_core::proxy::{NodeReport, RequestError};
 pub use coracle_core::raft::{LogIndex, NodeId};
 pub use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 pub use coracle_storage::{HostEvent, Medium, NodeEvent, SyncPolicy};
+pub use coracle_tls::Protection;
 pub use member::Member;

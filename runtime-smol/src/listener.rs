@@ -1,18 +1,26 @@
 //! The listener for clients: accepts TCP connections and starts a task for each.
+//!
+//! Where clients speak TLS, the handshake comes first, in a task of the listener: only a client that
+//! has completed it gets a number, a place and memory.
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::ClientHost;
-use coracle_core::protocol::busy_line;
+use coracle_core::host::{CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes};
+use coracle_core::protocol::{busy_line, refusal_of_plain_text};
+use coracle_tls::{ClientPort, Fault};
 use futures_lite::{AsyncWriteExt, future};
-use smol::Timer;
 use smol::net::{TcpListener, TcpStream};
+use smol::{Task, Timer};
 
+use crate::alarm::within;
 use crate::bulk::Bulk;
-use crate::connection::{self, Buffers};
+use crate::connection::{self, Accepted, Buffers};
+use crate::secured::{Secured, leave, shake_hands};
 use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system has no more sockets, until a client has left.
@@ -28,11 +36,17 @@ pub(crate) async fn run(
     (socket, address): (TcpListener, SocketAddr),
     connections_end: async_channel::Sender<()>,
 ) {
-    let executor = &wiring.executor;
-    let address: Arc<str> = address.to_string().into();
     let (bulk, calls) = Bulk::new(wiring.clock);
-    let _calls = executor.spawn(calls);
-    let buffers = Buffers::new(bulk);
+    let _calls = wiring.executor.spawn(calls);
+    let door = Rc::new(Door {
+        wiring,
+        idle_timeout: settings.idle_timeout,
+        address: address.to_string().into(),
+        buffers: Buffers::new(bulk),
+        admitted: Cell::new(0),
+        connections_end,
+    });
+    let greeted = Greeted::default();
     for number in 1.. {
         let Ok((stream, _)) = socket.accept().await else {
             Timer::after(ACCEPT_AGAIN_AFTER).await;
@@ -40,21 +54,94 @@ pub(crate) async fn run(
         };
         // Other tasks get their turn even when there is always another client to accept.
         future::yield_now().await;
-        let Some((client, given_up)) =
-            ClientHost::accept(number, Arc::clone(&address), &wiring.cluster, &wiring.memory)
-        else {
-            executor.spawn(turn_away(stream)).detach();
-            continue;
-        };
-        route(&wiring.proxy, given_up);
-        let place = connections_end.clone();
-        let (buffers, idle_timeout) = (buffers.clone(), settings.idle_timeout);
-        let serve = connection::serve(number, stream, client, &wiring, buffers, idle_timeout, place);
-        executor.spawn(serve).detach();
+        match &door.wiring.protection.clients {
+            None => door.admit(stream, None),
+            Some(port) => greeted.greet(&door, port, number, stream),
+        }
     }
 }
 
-async fn turn_away(mut stream: TcpStream) {
+/// The way of a client from the listener to its connection.
+struct Door {
+    wiring: Wiring,
+    idle_timeout: Option<Duration>,
+    address: Arc<str>,
+    buffers: Buffers,
+    /// The number of the last client.
+    admitted: Cell<u64>,
+    connections_end: Place,
+}
+
+impl Door {
+    /// Starts a connection, if there is room for it.
+    fn admit(&self, stream: TcpStream, secured: Option<Secured>) {
+        let Self { wiring, address, .. } = self;
+        let number = self.admitted.get() + 1;
+        self.admitted.set(number);
+        let accepted = ClientHost::accept(number, Arc::clone(address), &wiring.cluster, &wiring.memory);
+        let Some((mut client, given_up)) = accepted else {
+            wiring.executor.spawn(turn_away(stream, secured)).detach();
+            return;
+        };
+        route(&wiring.proxy, given_up);
+        let session = secured.map(|secured| secured.enter(&mut client));
+        let accepted = Accepted { stream, client, session };
+        let (buffers, place) = (self.buffers.clone(), self.connections_end.clone());
+        let serve = connection::serve(number, accepted, wiring, buffers, self.idle_timeout, place);
+        wiring.executor.spawn(serve).detach();
+    }
+}
+
+/// The TLS handshakes under way. They end when this is dropped.
+struct Greeted(Rc<RefCell<Handshakes<Task<()>>>>);
+
+impl Default for Greeted {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(Handshakes::new(CLIENT_HANDSHAKES_MAX))))
+    }
+}
+
+impl Drop for Greeted {
+    fn drop(&mut self) {
+        // The tasks hold the table, and the table the tasks.
+        let tasks = self.0.borrow_mut().end_all();
+        drop(tasks);
+    }
+}
+
+impl Greeted {
+    fn greet(&self, door: &Rc<Door>, port: &ClientPort, number: u64, stream: TcpStream) {
+        let (door, table) = (Rc::clone(door), Rc::clone(&self.0));
+        let (executor, port) = (Rc::clone(&door.wiring.executor), port.clone());
+        let greet = async move {
+            greet(&door, &port, stream).await;
+            let itself = table.borrow_mut().end(number);
+            itself.into_iter().for_each(Task::detach);
+        };
+        let oldest = self.0.borrow_mut().begin(number, executor.spawn(greet));
+        // Dropping a task ends it and its connection.
+        drop(oldest);
+    }
+}
+
+async fn greet(door: &Door, port: &ClientPort, mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let Ok(session) = port.accept() else { return };
+    match within(CLIENT_HANDSHAKE_TIMEOUT, shake_hands(&mut stream, session)).await {
+        Some(Ok(secured)) => door.admit(stream, Some(secured)),
+        Some(Err(fault)) => {
+            if fault == Fault::NotTls {
+                // A client that does not read even this line is ignored.
+                let _ = stream.write_all(refusal_of_plain_text().as_bytes()).await;
+            }
+            leave(&mut stream).await;
+        }
+        None => {}
+    }
+}
+
+async fn turn_away(mut stream: TcpStream, secured: Option<Secured>) {
+    let line = Secured::last_words(secured, &busy_line());
     // A client that does not read even this line is ignored.
-    let _ = stream.write_all(busy_line().as_bytes()).await;
+    let _ = stream.write_all(&line).await;
 }

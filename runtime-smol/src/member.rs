@@ -14,6 +14,7 @@ use coracle_storage::host::{
     MemberFailure, MemberOpening, MemberOptions, NodeEnd, NodeInput, OpenedMember, StartError,
 };
 use coracle_storage::{FolderLock, HostEvent, sockets};
+use coracle_tls::Protection;
 use smol::net::TcpListener;
 use smol::{LocalExecutor, Task, Timer};
 
@@ -64,6 +65,19 @@ impl Member {
         executor: &Rc<LocalExecutor<'static>>,
         options: MemberOptions,
     ) -> Result<Self, StartError> {
+        Self::start_protected(executor, options, Protection::default()).await
+    }
+
+    /// Starts a node whose clients, or the other nodes, speak TLS, as `protection` says.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the node does not run.
+    pub async fn start_protected(
+        executor: &Rc<LocalExecutor<'static>>,
+        options: MemberOptions,
+        protection: Protection,
+    ) -> Result<Self, StartError> {
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
         let (lock, names) = open(medium, &nodes, |files| opening.look(files)).await?;
@@ -76,7 +90,7 @@ impl Member {
         prepare(&options.medium, found.operations()).await?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
         let shares = options.settings.member_shares();
-        let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings, shares);
+        let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings, shares, protection);
         let (inbox, node_inbox) = mailbox();
         let (overrides, memory) = (options.dial_overrides.clone(), wiring.memory.clone());
         let (directory, moved) = opened.directory(overrides, options.settings.peer_places, memory);

@@ -8,6 +8,7 @@ use coracle_core::memory::{MemoryBudget, MemoryShares};
 use coracle_core::raft::NodeId;
 use coracle_core::{KnownCluster, Settings};
 use coracle_storage::{HostEvent, NodeEvent};
+use coracle_tls::{Protection, SESSION_BYTES};
 use smol::LocalExecutor;
 
 use crate::clock::Clock;
@@ -29,6 +30,7 @@ pub(crate) struct Wiring {
     pub(crate) memory: MemoryBudget,
     /// The cluster id, once it is known.
     pub(crate) cluster: KnownCluster,
+    pub(crate) protection: Protection,
 }
 
 /// The router's inbox.
@@ -43,12 +45,23 @@ impl Wiring {
         executor: &Rc<LocalExecutor<'static>>,
         settings: &Settings,
         shares: MemoryShares,
+        protection: Protection,
     ) -> (Self, RouterInbox, Events) {
+        let session_bytes = if protection.clients.is_some() { SESSION_BYTES } else { 0 };
+        let connection_bytes = CONNECTION_BYTES + session_bytes;
         let (proxy, inbox) = mailbox();
         let (events, receiver) = async_channel::bounded(EVENTS_MAX);
-        let (executor, memory) = (Rc::clone(executor), settings.memory_budget(shares, CONNECTION_BYTES));
+        let (executor, memory) = (Rc::clone(executor), settings.memory_budget(shares, connection_bytes));
         (
-            Self { executor, proxy, events, clock: Clock::start(), memory, cluster: KnownCluster::default() },
+            Self {
+                executor,
+                proxy,
+                events,
+                clock: Clock::start(),
+                memory,
+                cluster: KnownCluster::default(),
+                protection,
+            },
             inbox,
             receiver,
         )

@@ -10,6 +10,7 @@ use coracle_core::host::Router;
 use coracle_storage::blocking::{open, prepare};
 use coracle_storage::host::{ClusterOpening, NodeEnd, NodeInput, Options, StartError};
 use coracle_storage::{FolderLock, HostEvent};
+use coracle_tls::Protection;
 
 use crate::client::Client;
 use crate::front::{Front, bind};
@@ -38,6 +39,15 @@ impl Cluster {
     ///
     /// [`StartError`]: the cluster does not run.
     pub fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_protected(options, Protection::default())
+    }
+
+    /// Starts a cluster whose clients speak TLS, if `protection` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the cluster does not run.
+    pub fn start_protected(options: Options, protection: Protection) -> Result<Self, StartError> {
         let Options { settings, medium, listen } = options;
         let mut opening = ClusterOpening::new(&settings, &medium)?;
         let node_ids = opening.nodes();
@@ -45,7 +55,7 @@ impl Cluster {
         let mut found = opening.judge(&names)?;
         let socket = bind(listen)?;
         prepare(&medium, &found.operations())?;
-        let (wiring, router_inbox, events) = Wiring::new(&settings, settings.cluster_shares());
+        let (wiring, router_inbox, events) = Wiring::new(&settings, settings.cluster_shares(), protection);
         wiring.cluster.set(found.cluster());
         let inbox_of = |node| (node, inbox(&wiring.memory));
         let inboxes: BTreeMap<_, _> = node_ids.into_iter().map(inbox_of).collect();

@@ -8,8 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use coracle_core::host::{CLIENT_KEEPALIVE, CLIENT_READ_BYTES, ClientHost, Pace, ReadStep, ToWriter};
+use coracle_core::host::{
+    CLIENT_KEEPALIVE, CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, Pace, ReadStep, ToWriter,
+};
 use coracle_storage::sockets;
+use coracle_tls::{Received, Session};
 
 use crate::clock::Clock;
 use crate::inputs::{ProxyEvent, Way};
@@ -44,6 +47,8 @@ impl Bulk {
 /// A connection that the listener has accepted.
 pub(crate) struct Accepted {
     pub(crate) client: ClientHost,
+    /// Encrypts, if clients speak TLS.
+    pub(crate) session: Option<Session>,
     pub(crate) bulk: Bulk,
     /// Returned when the connection begins to read.
     pub(crate) starting: Permit,
@@ -54,7 +59,7 @@ pub(crate) struct Accepted {
 pub(crate) fn serve(
     number: u64,
     stream: TcpStream,
-    Accepted { client, bulk, starting }: Accepted,
+    Accepted { client, session, bulk, starting }: Accepted,
     proxy: &Sender<ProxyEvent>,
     idle_timeout: Option<Duration>,
 ) -> io::Result<()> {
@@ -66,7 +71,9 @@ pub(crate) fn serve(
     let (to_writer, from_others) = channel();
     let (made_room, room) = sync_channel(1);
     let (reader_is_done, reader_end) = channel();
-    let shared = Shared { client: Arc::new(Mutex::new(client)), proxy: proxy.clone() };
+    let (client, session) =
+        (Arc::new(Mutex::new(client)), session.map(|session| Arc::new(Mutex::new(session))));
+    let shared = Shared { client, session, proxy: proxy.clone() };
     let stream = Arc::new(stream);
     let writer = Writer { stream: Arc::clone(&stream), shared: shared.clone(), from_others, made_room };
     let writer = thread::Builder::new()
@@ -119,7 +126,39 @@ fn read_bulk(mut stream: &TcpStream, bulk: &Bulk, take: impl FnOnce(&[u8])) -> i
 #[derive(Clone)]
 struct Shared {
     client: Arc<Mutex<ClientHost>>,
+    session: Option<Arc<Mutex<Session>>>,
     proxy: Sender<ProxyEvent>,
+}
+
+impl Shared {
+    /// Accepts bytes of the socket.
+    fn receive(&self, bytes: &[u8]) {
+        let mut client = lock(&self.client);
+        match &self.session {
+            None => client.received(bytes),
+            Some(session) => {
+                let received = lock(session).receive(bytes, |plaintext| client.received(plaintext));
+                note(&mut client, received);
+            }
+        }
+    }
+
+    /// Accepts the end of the socket's stream.
+    fn stream_ended(&self) {
+        let mut client = lock(&self.client);
+        match &self.session {
+            None => client.input_ended(),
+            Some(session) => note(&mut client, lock(session).stream_ended()),
+        }
+    }
+}
+
+fn note(client: &mut ClientHost, received: Received) {
+    match received {
+        Received::Open => {}
+        Received::Ended => client.input_ended(),
+        Received::Broken => client.cut_off(),
+    }
 }
 
 struct Reader {
@@ -152,7 +191,11 @@ impl Reader {
                 }
                 continue;
             }
-            let receive = |bytes: &[u8]| lock(&self.shared.client).received(bytes);
+            let receive = |bytes: &[u8]| {
+                if !bytes.is_empty() {
+                    self.shared.receive(bytes);
+                }
+            };
             let read = if last_len >= READ_BYTES {
                 read_bulk(&self.stream, &self.bulk, receive)
             } else {
@@ -168,7 +211,7 @@ impl Reader {
                         return;
                     }
                 }
-                Ok(0) | Err(_) => lock(&self.shared.client).input_ended(),
+                Ok(0) | Err(_) => self.shared.stream_ended(),
             }
         }
     }
@@ -185,12 +228,36 @@ impl Writer {
     /// Writes replies until no more will come, then closes the connection in order: the client gets
     /// a moment to stop sending.
     fn run(mut self, reader_end: &Receiver<()>) {
-        if self.write_all_replies().is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
+        let written = self.write_all_replies();
+        if written.and(self.end_session()).is_ok() && self.stream.shutdown(Shutdown::Write).is_ok() {
             let (time_left, _) = lock(&self.shared.client).linger();
             // Either the reader has ended by then, or its time is up.
             let _ = reader_end.recv_timeout(time_left);
         }
         let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn write(&self, text: &[u8]) -> io::Result<()> {
+        let Some(session) = &self.shared.session else { return (&*self.stream).write_all(text) };
+        // A long reply is encrypted piece by piece, so that it is not held twice.
+        let mut sealed = Vec::new();
+        for piece in text.chunks(CLIENT_WRITE_BYTES) {
+            sealed.clear();
+            lock(session).seal(piece, &mut sealed).map_err(io::Error::other)?;
+            (&*self.stream).write_all(&sealed)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session in order, or sends the reason of its failure.
+    fn end_session(&self) -> io::Result<()> {
+        let Some(session) = &self.shared.session else { return Ok(()) };
+        let mut last = Vec::new();
+        let mut session = lock(session);
+        session.drain(&mut last);
+        session.close(&mut last);
+        drop(session);
+        (&*self.stream).write_all(&last)
     }
 
     fn write_all_replies(&mut self) -> io::Result<()> {
@@ -208,7 +275,7 @@ impl Writer {
                 if output.is_empty() {
                     break;
                 }
-                (&*self.stream).write_all(output.as_bytes())?;
+                self.write(output.as_bytes())?;
             }
             // The reader may wait for room. If it does not, it finds this signal later and checks
             // again.

@@ -72,6 +72,7 @@ mod node;
 mod peer_listener;
 mod peers;
 mod proxy;
+mod secured;
 mod threads;
 mod wiring;
 
@@ -84,6 +85,7 @@ pub use coracle_core::proxy::{NodeReport, RequestError};
 pub use coracle_core::raft::{LogIndex, NodeId};
 pub use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 pub use coracle_storage::{HostEvent, Medium, NodeEvent, SyncPolicy};
+pub use coracle_tls::Protection;
 pub use member::Member;
 
 /// Runs the program of the README as a documentation test.

@@ -13,7 +13,7 @@
 //! [`Link`](coracle_core::host::Link) decides: how long to back off, what is reported, what is sent
 //! next.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -24,12 +24,13 @@ use coracle_core::Instant;
 use coracle_core::host::{
     DialAddresses, DialError, HANDSHAKE_TIMEOUT, PEER_KEEPALIVE, RESOLVE_TIMEOUT, SEND_TIMEOUT, share_of,
 };
-use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine, HandshakeResult, Welcome};
+use coracle_core::peer::{HandshakeResult, Welcome};
 use coracle_core::raft::NodeId;
 use coracle_storage::sockets;
 
 use crate::clock::Clock;
 use crate::network::{Line, Network};
+use crate::secured::{Channel, shake_hands};
 use crate::threads::{is_timeout, lock};
 
 /// The most bytes read at once: a few receipts.
@@ -40,11 +41,12 @@ pub(crate) fn run(network: &Arc<Network>, node: NodeId, address: &str, line: &Ar
     let mut addresses = DialAddresses::default();
     loop {
         let failure = match dial(network, Some(node), address, &mut addresses) {
-            Ok((stream, handshake, _)) if handshake.is_of_cluster => {
-                if !network.go_up(line, &handshake, &stream) {
+            Ok((channel, handshake, _)) if handshake.is_of_cluster => {
+                if !network.go_up(line, &handshake, &channel.stream) {
                     return;
                 }
-                send(network.wiring.clock, &stream, line, format!("receipts {} to {node}", network.id)).into()
+                send(network.wiring.clock, &channel, line, format!("receipts {} to {node}", network.id))
+                    .into()
             }
             Ok(_) => DialError::NotReady,
             Err(failure) => failure,
@@ -63,7 +65,7 @@ pub(crate) fn dial(
     to: Option<NodeId>,
     address: &str,
     addresses: &mut DialAddresses,
-) -> Result<(Arc<TcpStream>, HandshakeResult, Welcome), DialError> {
+) -> Result<(Channel, HandshakeResult, Welcome), DialError> {
     let name = lock(&network.directory).address_to_dial(to, address);
     let candidates = addresses.candidates(resolve(&name))?;
     let patience = Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT);
@@ -72,12 +74,23 @@ pub(crate) fn dial(
     network.hold(&stream)?;
     let _ = stream.set_nodelay(true);
     sockets::set_keepalive(&*stream, &PEER_KEEPALIVE);
-    let hello = lock(&network.directory).hello(to);
-    write_line(&stream, &hello, &patience)?;
-    let line = read_line(&stream, &patience)?;
-    let (handshake, welcome) = lock(&network.directory).accept(to, &line, network.wiring.clock.now())?;
+    let mut channel = secure(network, stream, &patience)?;
+    let proven = channel.proven();
+    let hello = lock(&network.directory).hello_to(to, proven)?;
+    channel.write_line(&hello, &patience)?;
+    let line = channel.read_line(&patience)?;
+    let now = network.wiring.clock.now();
+    let (handshake, welcome) = lock(&network.directory).accept_proven(to, proven, &line, now)?;
     addresses.worked(worked);
-    Ok((stream, handshake, welcome))
+    Ok((channel, handshake, welcome))
+}
+
+/// Performs the TLS handshake, if nodes speak TLS.
+fn secure(network: &Network, stream: Arc<TcpStream>, patience: &Patience) -> Result<Channel, DialError> {
+    let Some(port) = &network.wiring.protection.peers else { return Ok(Channel::new(stream, None)) };
+    let shaken = port.dial().and_then(|session| shake_hands(&stream, session, patience));
+    let secured = shaken.map_err(|fault| DialError::Unproven(fault.to_string().into()))?;
+    Ok(Channel::new(stream, Some(secured)))
 }
 
 /// Looks up the addresses of a name. A look-up takes as long as the operating system allows, many
@@ -111,18 +124,22 @@ fn connect(addresses: &[SocketAddr], patience: &Patience) -> io::Result<(TcpStre
 }
 
 /// Sends what waits, until a write fails, the peer closes the connection, or its receipts stop.
-fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, reader_name: String) -> io::Error {
-    let (back, its_line) = (Arc::clone(stream), Arc::clone(line));
-    let listen = move || its_line.breaks(&back, hear(clock, &back, &its_line));
+fn send(clock: Clock, channel: &Channel, line: &Arc<Line>, reader_name: String) -> io::Error {
+    let stream = &channel.stream;
+    let (mut back, its_line) = (channel.clone(), Arc::clone(line));
+    let listen = move || {
+        let error = hear(clock, &mut back, &its_line);
+        its_line.breaks(&back.stream, error);
+    };
     let speak = || {
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(Some(SEND_TIMEOUT))?;
         let reader = thread::Builder::new().name(reader_name).spawn(listen)?;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut sealed) = (Vec::new(), Vec::new());
         let mut speak = || -> io::Result<()> {
             loop {
                 line.take(clock, &mut bytes)?;
-                (&**stream).write_all(&bytes)?;
+                (&**stream).write_all(channel.seal(&bytes, &mut sealed)?)?;
             }
         };
         let spoken = speak();
@@ -140,11 +157,11 @@ fn send(clock: Clock, stream: &Arc<TcpStream>, line: &Arc<Line>, reader_name: St
 }
 
 /// Reads receipts and hands them to the link, until the connection ends.
-fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
+fn hear(clock: Clock, channel: &mut Channel, line: &Line) -> io::Error {
     let mut bytes = [0; HEAR_BYTES];
     loop {
-        let heard = match stream.read(&mut bytes) {
-            Ok(len) => line.with(|link| link.hear(&bytes[..len], clock.now())),
+        let heard = match channel.read(&mut bytes) {
+            Ok(receipts) => line.with(|link| link.hear(receipts, clock.now())),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return error,
         };
@@ -152,25 +169,6 @@ fn hear(clock: Clock, mut stream: &TcpStream, line: &Line) -> io::Error {
             return error;
         }
     }
-}
-
-/// Reads the line of a handshake without its line break, and no byte that follows it.
-pub(crate) fn read_line(mut stream: &TcpStream, patience: &Patience) -> io::Result<Vec<u8>> {
-    let mut line = GreetingLine::default();
-    let mut bytes = [0; GREETING_LOOK_BYTES];
-    while !line.is_whole() {
-        stream.set_read_timeout(Some(patience.left()?))?;
-        let len = stream.peek(&mut bytes).map_err(no_answer)?;
-        let taken = line.look(&bytes[..len])?;
-        stream.read_exact(&mut bytes[..taken]).map_err(no_answer)?;
-    }
-    Ok(line.into_bytes())
-}
-
-/// Writes the line of a handshake.
-pub(crate) fn write_line(mut stream: &TcpStream, line: &[u8], patience: &Patience) -> io::Result<()> {
-    stream.set_write_timeout(Some(patience.left()?))?;
-    stream.write_all(line).map_err(no_answer)
 }
 
 /// A time limit for work of several steps.
@@ -191,7 +189,7 @@ impl Patience {
     }
 }
 
-fn no_answer(error: io::Error) -> io::Error {
+pub(crate) fn no_answer(error: io::Error) -> io::Error {
     if is_timeout(&error) { timed_out("timed out") } else { error }
 }
 

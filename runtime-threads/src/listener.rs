@@ -1,19 +1,27 @@
 //! The listener for clients: accepts TCP connections and starts two threads for each.
+//!
+//! Where clients speak TLS, the handshake comes first, on the thread that will read: only a client
+//! that has completed it gets a number, a place and memory.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use coracle_core::Settings;
-use coracle_core::host::ClientHost;
-use coracle_core::protocol::busy_line;
+use coracle_core::host::{
+    CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes, REFUSAL_TIMEOUT,
+};
+use coracle_core::protocol::{busy_line, refusal_of_plain_text};
+use coracle_tls::{ClientPort, Fault};
 
 use crate::connection::{self, Accepted, Bulk};
-use crate::threads::{ListenerThread, Semaphore, spawn};
+use crate::link::Patience;
+use crate::secured::{Secured, leave, shake_hands};
+use crate::threads::{ListenerThread, Semaphore, lock, spawn};
 use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system has no more sockets, until a client has left.
@@ -27,6 +35,9 @@ const STARTING_MAX: usize = 4;
 /// A connection's share in the channel that closes when the last connection has ended.
 type Place = Sender<()>;
 
+/// The TLS handshakes under way.
+type Greeted = Arc<Mutex<Handshakes<Arc<TcpStream>>>>;
+
 /// Accepts clients at a bound socket until the listener is stopped.
 pub(crate) fn start(
     wiring: Wiring,
@@ -37,41 +48,70 @@ pub(crate) fn start(
     let is_stopping = Arc::new(AtomicBool::new(false));
     let its_end = Arc::clone(&is_stopping);
     let accept = move || {
-        let name: Arc<str> = address.to_string().into();
-        let (bulk, starting) = (Bulk::new(wiring.clock), Semaphore::new(STARTING_MAX));
+        let door = Arc::new(Door {
+            bulk: Bulk::new(wiring.clock),
+            wiring,
+            idle_timeout: settings.idle_timeout,
+            name: address.to_string().into(),
+            starting: Semaphore::new(STARTING_MAX),
+            admitted: Mutex::new(0),
+            connections_end,
+        });
+        let greeted = Greeted::new(Mutex::new(Handshakes::new(CLIENT_HANDSHAKES_MAX)));
         for number in 1.. {
             let incoming = socket.accept();
             if its_end.load(Ordering::Acquire) {
-                return;
+                break;
             }
             let Ok((stream, _)) = incoming else {
                 thread::sleep(ACCEPT_AGAIN_AFTER);
                 continue;
             };
-            let Some((client, given_up)) =
-                ClientHost::accept(number, Arc::clone(&name), &wiring.cluster, &wiring.memory)
-            else {
-                turn_away(stream);
-                continue;
-            };
-            route(&wiring.proxy, given_up);
-            let accepted = Accepted { client, bulk: bulk.clone(), starting: starting.acquire() };
-            let place = connections_end.clone();
-            serve(&wiring, &settings, number, stream, accepted, place);
+            match &door.wiring.protection.clients {
+                None => serve(&door, stream),
+                Some(port) => greet(&door, port, &greeted, number, stream),
+            }
+        }
+        for stream in lock(&greeted).end_all() {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     };
     ListenerThread { thread: spawn("listener".into(), accept), is_stopping, address }
 }
 
-fn serve(
-    wiring: &Wiring,
-    settings: &Settings,
-    number: u64,
-    stream: TcpStream,
-    accepted: Accepted,
-    place: Place,
-) {
-    let (proxy, idle_timeout) = (wiring.proxy.clone(), settings.idle_timeout);
+/// The way of a client from the listener to its connection.
+struct Door {
+    wiring: Wiring,
+    idle_timeout: Option<Duration>,
+    name: Arc<str>,
+    bulk: Bulk,
+    starting: Arc<Semaphore>,
+    /// The number of the last client.
+    admitted: Mutex<u64>,
+    connections_end: Place,
+}
+
+impl Door {
+    /// Returns a new client with its number, if there is room for it.
+    fn admit(&self) -> Option<(u64, ClientHost)> {
+        let Self { wiring, name, .. } = self;
+        // Clients are accepted in the order of their numbers.
+        let mut admitted = lock(&self.admitted);
+        *admitted += 1;
+        let (client, given_up) =
+            ClientHost::accept(*admitted, Arc::clone(name), &wiring.cluster, &wiring.memory)?;
+        route(&wiring.proxy, given_up);
+        Some((*admitted, client))
+    }
+}
+
+/// Starts the threads of a client that speaks plain text.
+fn serve(door: &Door, stream: TcpStream) {
+    let Some((number, client)) = door.admit() else { return turn_away(stream, None) };
+    let accepted =
+        Accepted { client, session: None, bulk: door.bulk.clone(), starting: door.starting.acquire() };
+    let (proxy, idle_timeout, place) =
+        (door.wiring.proxy.clone(), door.idle_timeout, door.connections_end.clone());
     let spare = stream.try_clone();
     let serve = move || {
         // Without a socket or a second thread, no reply can reach the client.
@@ -83,12 +123,58 @@ fn serve(
         .stack_size(connection::STACK_BYTES)
         .spawn(serve);
     if let (Err(_), Ok(stream)) = (thread, spare) {
-        turn_away(stream);
+        turn_away(stream, None);
     }
 }
 
-fn turn_away(mut stream: TcpStream) {
+/// Starts the thread that performs the handshake of a client and then reads from it.
+fn greet(door: &Arc<Door>, port: &ClientPort, greeted: &Greeted, number: u64, stream: TcpStream) {
+    let Ok(session) = port.accept() else { return };
+    let stream = Arc::new(stream);
+    let oldest = lock(greeted).begin(number, Arc::clone(&stream));
+    if let Some(oldest) = oldest {
+        let _ = oldest.shutdown(Shutdown::Both);
+    }
+    let (door, table) = (Arc::clone(door), Arc::clone(greeted));
+    let serve = move || {
+        let patience = Patience::new(door.wiring.clock, CLIENT_HANDSHAKE_TIMEOUT);
+        let _ = stream.set_nodelay(true);
+        let secured = shake_hands(&stream, session, &patience);
+        if matches!(secured, Err(Fault::NotTls)) {
+            // A client that does not read even this line is ignored.
+            let _ = (&*stream).write_all(refusal_of_plain_text().as_bytes());
+        }
+        if secured.is_err() {
+            leave(&stream, &Patience::new(door.wiring.clock, REFUSAL_TIMEOUT));
+        }
+        // A handshake that is not in the table any more has made room, and its stream is shut down.
+        let was_waiting = lock(&table).end(number).is_some();
+        if let (Ok(secured), true, Some(stream)) = (secured, was_waiting, Arc::into_inner(stream)) {
+            serve_secured(&door, stream, secured);
+        }
+    };
+    let thread = thread::Builder::new()
+        .name(format!("client {number} reader"))
+        .stack_size(connection::STACK_BYTES)
+        .spawn(serve);
+    if thread.is_err() {
+        // The client is not served: the last handle to its stream is dropped.
+        lock(greeted).end(number);
+    }
+}
+
+fn serve_secured(door: &Door, stream: TcpStream, secured: Secured) {
+    let Some((number, mut client)) = door.admit() else { return turn_away(stream, Some(secured)) };
+    let session = Some(secured.enter(&mut client));
+    let place = door.connections_end.clone();
+    let accepted = Accepted { client, session, bulk: door.bulk.clone(), starting: door.starting.acquire() };
+    // Without a second thread, no reply can reach the client.
+    let _ = connection::serve(number, stream, accepted, &door.wiring.proxy, door.idle_timeout);
+    drop(place);
+}
+
+fn turn_away(mut stream: TcpStream, secured: Option<Secured>) {
     // A client that does not read even this line is ignored, and must not hold up the others.
     let _ = stream.set_nonblocking(true);
-    let _ = stream.write_all(busy_line().as_bytes());
+    let _ = stream.write_all(&Secured::last_words(secured, &busy_line()));
 }

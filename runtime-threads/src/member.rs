@@ -15,6 +15,7 @@ use coracle_storage::host::{
     MemberFailure, MemberOpening, MemberOptions, NodeEnd, NodeInput, OpenedMember, StartError,
 };
 use coracle_storage::{FolderLock, HostEvent, sockets};
+use coracle_tls::Protection;
 
 use crate::client::Client;
 use crate::founding;
@@ -72,6 +73,15 @@ impl Member {
     ///
     /// [`StartError`]: the node does not run.
     pub fn start(options: MemberOptions) -> Result<Self, StartError> {
+        Self::start_protected(options, Protection::default())
+    }
+
+    /// Starts a node whose clients, or the other nodes, speak TLS, as `protection` says.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the node does not run.
+    pub fn start_protected(options: MemberOptions, protection: Protection) -> Result<Self, StartError> {
         let mut opening = MemberOpening::new(&options)?;
         let (medium, nodes) = (&options.medium, opening.nodes());
         let (lock, names) = open(medium, &nodes, |files| opening.look(files))?;
@@ -81,7 +91,8 @@ impl Member {
         let socket = bind(options.listen)?;
         prepare(&options.medium, &found.operations())?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
-        let (wiring, router_inbox, events) = Wiring::new(&options.settings, options.settings.member_shares());
+        let shares = options.settings.member_shares();
+        let (wiring, router_inbox, events) = Wiring::new(&options.settings, shares, protection);
         let (inbox, node_inbox) = inbox(&wiring.memory);
         let (thread_end, threads_end) = channel();
         let (overrides, memory) = (options.dial_overrides.clone(), wiring.memory.clone());

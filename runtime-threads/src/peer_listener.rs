@@ -2,7 +2,7 @@
 //! cluster.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,9 +16,11 @@ use coracle_core::host::{
 use coracle_core::peer::PeerEvent;
 use coracle_core::raft::NodeId;
 use coracle_storage::sockets;
+use coracle_tls::Fault;
 
-use crate::link::{Patience, read_line, write_line};
+use crate::link::Patience;
 use crate::network::Network;
+use crate::secured::{Channel, leave, shake_hands};
 use crate::threads::{ListenerThread, lock, spawn};
 
 const READ_BYTES: usize = 256 << 10;
@@ -28,6 +30,33 @@ const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
 /// The connections of the nodes that have dialled.
 type Connections = Arc<Mutex<BTreeMap<NodeId, Arc<TcpStream>>>>;
+
+/// The handshakes under way. A program that has not proven its identity cannot take the place of
+/// one that has.
+#[derive(Clone)]
+struct Waiting {
+    /// Nodes speak TLS, and these have not proven their identity yet.
+    unproven: Table,
+    /// These may say which node they are.
+    greeted: Table,
+}
+
+type Table = Arc<Mutex<Handshakes<Arc<TcpStream>>>>;
+
+impl Waiting {
+    /// Adds a connection. The oldest one ends if there are too many.
+    fn begin(table: &Table, number: u64, stream: &Arc<TcpStream>) {
+        let oldest = lock(table).begin(number, Arc::clone(stream));
+        if let Some(oldest) = oldest {
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn end(&self, number: u64) {
+        lock(&self.unproven).end(number);
+        lock(&self.greeted).end(number);
+    }
+}
 
 /// Starts the thread that accepts connections at `socket`, which is bound to `address`.
 pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: SocketAddr) -> ListenerThread {
@@ -41,7 +70,9 @@ pub(crate) fn start(network: &Arc<Network>, socket: TcpListener, address: Socket
 fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBool>) {
     let connections = Connections::default();
     let handshakes_max = lock(&network.directory).handshakes_max();
-    let handshakes = Arc::new(Mutex::new(Handshakes::new(handshakes_max)));
+    let table = || Table::new(Mutex::new(Handshakes::new(handshakes_max)));
+    let waiting = Waiting { unproven: table(), greeted: table() };
+    let first = if network.wiring.protection.peers.is_some() { &waiting.unproven } else { &waiting.greeted };
     for number in 0.. {
         let accepted = socket.accept();
         if is_stopping.load(Ordering::Acquire) {
@@ -53,20 +84,17 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
         };
         let Some(end) = network.threads_end() else { break };
         let stream = Arc::new(stream);
-        let oldest = lock(&handshakes).begin(number, Arc::clone(&stream));
-        if let Some(oldest) = oldest {
-            let _ = oldest.shutdown(Shutdown::Both);
-        }
-        let (network, connections, waiting) =
-            (Arc::clone(network), Arc::clone(&connections), Arc::clone(&handshakes));
+        Waiting::begin(first, number, &stream);
+        let (network, connections, tables) = (Arc::clone(network), Arc::clone(&connections), waiting.clone());
         let is_stopping = Arc::clone(is_stopping);
         let serve = move || {
-            let inbound = greet(&network, number, &stream, &connections);
-            lock(&waiting).end(number);
+            let channel = secure(&network, number, stream, &tables);
+            let inbound = channel.and_then(|channel| greet(&network, number, channel, &connections));
+            tables.end(number);
             // When the listener stopped, it ended the connections that were registered; this one
             // may be later.
-            if let Some(mut inbound) = inbound.filter(|_| !is_stopping.load(Ordering::Acquire)) {
-                listen(&network, &mut inbound, &stream);
+            if let Some((mut inbound, channel)) = inbound.filter(|_| !is_stopping.load(Ordering::Acquire)) {
+                listen(&network, &mut inbound, channel);
                 let mut connections = lock(&connections);
                 if lock(&network.directory).leave(inbound.node(), number) {
                     connections.remove(&inbound.node());
@@ -76,7 +104,7 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
         };
         // Without a thread the connection ends here, and the other node will dial again.
         if thread::Builder::new().name("peer connection".into()).spawn(serve).is_err() {
-            lock(&handshakes).end(number);
+            waiting.end(number);
         }
     }
     for stream in lock(&connections).values() {
@@ -84,61 +112,75 @@ fn run(network: &Arc<Network>, socket: &TcpListener, is_stopping: &Arc<AtomicBoo
     }
 }
 
+/// Performs the TLS handshake, if nodes speak TLS. `None`: the connection is closed.
+fn secure(network: &Arc<Network>, number: u64, stream: Arc<TcpStream>, waiting: &Waiting) -> Option<Channel> {
+    network.hold(&stream).ok()?;
+    let _ = stream.set_nodelay(true);
+    sockets::set_keepalive(&*stream, &PEER_KEEPALIVE);
+    let Some(port) = &network.wiring.protection.peers else { return Some(Channel::new(stream, None)) };
+    let patience = Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT);
+    match port.accept().and_then(|session| shake_hands(&stream, session, &patience)) {
+        Ok(secured) => {
+            // A connection that is not in the table any more has made room, and is shut down.
+            lock(&waiting.unproven).end(number)?;
+            Waiting::begin(&waiting.greeted, number, &stream);
+            Some(Channel::new(stream, Some(secured)))
+        }
+        Err(fault) => {
+            tell(network, &fault);
+            leave(&stream, &Patience::new(network.wiring.clock, REFUSAL_TIMEOUT));
+            None
+        }
+    }
+}
+
+fn tell(network: &Arc<Network>, fault: &Fault) {
+    network.change(|directory, now, actions| directory.unproven(&fault.to_string(), now, actions));
+}
+
 /// Performs the handshake. Returns the connection if frames are to follow.
 fn greet(
     network: &Arc<Network>,
     number: u64,
-    stream: &Arc<TcpStream>,
+    mut channel: Channel,
     connections: &Connections,
-) -> Option<Inbound> {
-    network.hold(stream).ok()?;
-    let _ = stream.set_nodelay(true);
-    sockets::set_keepalive(&**stream, &PEER_KEEPALIVE);
-    let line = read_line(stream, &Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT)).ok()?;
-    let greeting = network.change(|directory, now, actions| directory.greet(&line, now, actions));
-    write_line(stream, &greeting.reply, &Patience::new(network.wiring.clock, HANDSHAKE_TIMEOUT)).ok()?;
+) -> Option<(Inbound, Channel)> {
+    let (proven, clock) = (channel.proven(), network.wiring.clock);
+    let line = channel.read_line(&Patience::new(clock, HANDSHAKE_TIMEOUT)).ok()?;
+    let greeting =
+        network.change(|directory, now, actions| directory.greet_proven(proven, &line, now, actions));
+    channel.write_line(&greeting.reply, &Patience::new(clock, HANDSHAKE_TIMEOUT)).ok()?;
     let Some(handshake) = greeting.handshake else {
-        leave(stream, &Patience::new(network.wiring.clock, REFUSAL_TIMEOUT));
+        leave(&channel.stream, &Patience::new(clock, REFUSAL_TIMEOUT));
         return None;
     };
     // The dialling node pings often, so silence for this long means that it is gone.
-    stream.set_read_timeout(Some(PEER_SILENCE_MAX)).ok()?;
-    stream.set_write_timeout(Some(SEND_TIMEOUT)).ok()?;
+    channel.stream.set_read_timeout(Some(PEER_SILENCE_MAX)).ok()?;
+    channel.stream.set_write_timeout(Some(SEND_TIMEOUT)).ok()?;
     let mut connections = lock(connections);
     let inbound =
         network.change(|directory, now, actions| directory.admit(handshake, number, now, actions))?;
     // The node's older connection, if any, ends here.
-    if let Some(older) = connections.insert(inbound.node(), Arc::clone(stream)) {
+    if let Some(older) = connections.insert(inbound.node(), Arc::clone(&channel.stream)) {
         let _ = older.shutdown(Shutdown::Both);
     }
-    Some(inbound)
-}
-
-/// Closes a rejected connection once the peer has stopped sending: closing it at once would reset
-/// it, and the refusal would be lost.
-fn leave(mut stream: &TcpStream, patience: &Patience) {
-    let mut rest = [0; 1024];
-    let _ = stream.shutdown(Shutdown::Write);
-    while let Ok(left) = patience.left()
-        && stream.set_read_timeout(Some(left)).is_ok()
-        && matches!(stream.read(&mut rest), Ok(1..))
-    {}
+    Some((inbound, channel))
 }
 
 /// Delivers what a node sends, until it disconnects or breaks the protocol.
-fn listen(network: &Network, inbound: &mut Inbound, mut stream: &TcpStream) {
+fn listen(network: &Network, inbound: &mut Inbound, mut channel: Channel) {
     let mut bytes = vec![0; READ_BYTES];
     loop {
-        let len = match stream.read(&mut bytes) {
-            Ok(len @ 1..) => len,
+        let read = match channel.read(&mut bytes) {
+            Ok(read) if !read.is_empty() => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Ok(0) | Err(_) => return,
+            Ok(_) | Err(_) => return,
         };
-        match inbound.receive(&bytes[..len]) {
+        match inbound.receive(read) {
             Ok(received) => {
                 received.input.into_iter().for_each(|input| network.deliver(PeerNews::Node(input)));
                 network.deliver(PeerNews::Router(received.answers));
-                if stream.write_all(&received.reply).is_err() {
+                if channel.write_all(&received.reply).is_err() {
                     return;
                 }
             }

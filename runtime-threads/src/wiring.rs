@@ -8,6 +8,7 @@ use coracle_core::memory::{MemoryBudget, MemoryShares};
 use coracle_core::raft::NodeId;
 use coracle_core::{KnownCluster, Settings};
 use coracle_storage::{HostEvent, NodeEvent};
+use coracle_tls::{Protection, SESSION_BYTES};
 
 use crate::clock::Clock;
 use crate::inputs::ProxyEvent;
@@ -27,6 +28,7 @@ pub(crate) struct Wiring {
     pub(crate) memory: MemoryBudget,
     /// The cluster id, once it is known.
     pub(crate) cluster: KnownCluster,
+    pub(crate) protection: Protection,
 }
 
 /// The router's inbox.
@@ -37,12 +39,25 @@ pub(crate) type Events = Receiver<HostEvent>;
 impl Wiring {
     /// Creates the wiring of a server with these settings, within these shares of the memory
     /// budget.
-    pub(crate) fn new(settings: &Settings, shares: MemoryShares) -> (Self, RouterInbox, Events) {
+    pub(crate) fn new(
+        settings: &Settings,
+        shares: MemoryShares,
+        protection: Protection,
+    ) -> (Self, RouterInbox, Events) {
+        let session_bytes = if protection.clients.is_some() { SESSION_BYTES } else { 0 };
+        let connection_bytes = CONNECTION_BYTES + session_bytes;
         let (proxy, inbox) = channel();
         let (events, receiver) = sync_channel(EVENTS_MAX);
-        let memory = settings.memory_budget(shares, CONNECTION_BYTES);
+        let memory = settings.memory_budget(shares, connection_bytes);
         (
-            Self { proxy, events, clock: Clock::start(), memory, cluster: KnownCluster::default() },
+            Self {
+                proxy,
+                events,
+                clock: Clock::start(),
+                memory,
+                cluster: KnownCluster::default(),
+                protection,
+            },
             inbox,
             receiver,
         )

@@ -12,6 +12,7 @@
 //! Deliberately not here: sockets, and the state of one link ([`Link`](super::Link)). A runtime
 //! starts and ends links as the [`PeerActions`] say, in their order.
 
+mod proof;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +32,6 @@ use crate::time::Instant;
 
 pub use upkeep::LINK_GRACE;
 
-/// The most nodes whose refusals are remembered. Further nodes are refused without a report.
-const REFUSED_MAX: usize = 64;
 /// How long a process that answered at a node's address is presumed to run. Arbitrary: while a
 /// second process dials under the same id, the first one is dialled again at this interval.
 pub const REACHED_VALID: Duration = Duration::from_secs(3);
@@ -108,6 +107,7 @@ pub struct Directory {
     retired: BTreeSet<NodeId>,
     /// The last refusal of each dialling node.
     strangers: BTreeMap<NodeId, HandshakeRefusal>,
+    unproven: proof::Reported,
     /// The number of the newest accepted connection of each node.
     inbound: BTreeMap<NodeId, u64>,
     tidy_at: Instant,
@@ -141,6 +141,7 @@ impl Directory {
             heard: BTreeMap::new(),
             retired: BTreeSet::new(),
             strangers: BTreeMap::new(),
+            unproven: proof::Reported::default(),
             inbound: BTreeMap::new(),
             tidy_at: Instant::default(),
             has_leader: false,
@@ -319,16 +320,6 @@ impl Directory {
             Some(_) | None => {}
         }
         Err(refusal)
-    }
-
-    fn report_stranger(&mut self, node: NodeId, refusal: &HandshakeRefusal) -> Option<PeerEvent> {
-        let is_known = self.strangers.get(&node) == Some(refusal);
-        let has_room = self.strangers.len() < REFUSED_MAX || self.strangers.contains_key(&node);
-        if is_known || !has_room {
-            return None;
-        }
-        self.strangers.insert(node, refusal.clone());
-        Some(PeerEvent::Stranger(node, refusal.clone()))
     }
 
     /// Admits a node of the cluster that has dialled. Connections are numbered in the order in

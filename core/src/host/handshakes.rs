@@ -1,11 +1,19 @@
-//! Handshakes under way: limits the connections at the peer port whose other end has not identified
-//! itself yet.
+//! Handshakes under way: limits the connections whose other end has not identified itself yet, at
+//! the peer port, and at the client port when it speaks TLS.
 //!
 //! An unknown program may connect and send nothing, and hold its connection for as long as it is
 //! allowed to. A node identifies itself at once. So there are few places for connections before
 //! their handshake, and a new connection replaces the oldest one: a node always finds a place.
 
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The most clients at once whose TLS handshake is not complete. Each costs a descriptor and some
+/// kilobytes, and on threads a thread; a handshake takes milliseconds and a few round trips.
+pub const CLIENT_HANDSHAKES_MAX: usize = 64;
+/// How long a client's TLS handshake may take. Arbitrary, but enough for a slow network that loses
+/// a packet.
+pub const CLIENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The handshakes under way, each with its connection. See the module.
 #[derive(Debug)]
@@ -31,6 +39,12 @@ impl<C> Handshakes<C> {
         if is_full { self.waiting.pop_front().map(|(_, oldest)| oldest) } else { None }
     }
 
+    /// Removes all handshakes, because no more connections are accepted.
+    #[must_use]
+    pub fn end_all(&mut self) -> Vec<C> {
+        self.waiting.drain(..).map(|(_, connection)| connection).collect()
+    }
+
     /// Removes a handshake that has succeeded or failed; `None`: it was closed to make room before.
     pub fn end(&mut self, number: u64) -> Option<C> {
         let at = self.waiting.iter().position(|(waiting, _)| *waiting == number)?;
@@ -53,5 +67,7 @@ mod tests {
         assert_eq!(handshakes.end(2), Some(2));
         assert_eq!(handshakes.begin(101, 101), None, "one has shown itself");
         assert_eq!(handshakes.begin(102, 102), Some(1));
+        assert_eq!(handshakes.end_all(), [100, 101, 102]);
+        assert_eq!(handshakes.end(101), None);
     }
 }

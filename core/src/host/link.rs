@@ -69,6 +69,8 @@ pub enum DialError {
     Failed(String),
     /// One of the two nodes refuses the other.
     Refused(HandshakeRefusal),
+    /// The other end has not proven its identity, or does not accept that of this node: the reason.
+    Unproven(Box<str>),
     /// The other node has no cluster yet.
     NotReady,
 }
@@ -78,6 +80,7 @@ impl fmt::Display for DialError {
         match self {
             Self::Failed(why) => f.write_str(why),
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Unproven(why) => f.write_str(why),
             Self::NotReady => f.write_str("it has not joined a cluster yet"),
         }
     }
@@ -216,6 +219,7 @@ impl Link {
             self.reported.clone_from(&why);
             news.push(PeerNews::Report(match failure {
                 DialError::Refused(refusal) => PeerEvent::Refused(self.node, refusal),
+                DialError::Unproven(why) => PeerEvent::Unproven(Some(self.node), why),
                 DialError::Failed(_) | DialError::NotReady => PeerEvent::Lost(self.node, why),
             }));
         }

@@ -54,7 +54,7 @@ pub use directory::{Directory, Greeting, LINK_GRACE, REACHED_VALID};
 pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};
 pub use founding::{CALL_AGAIN_AFTER, ClusterSearch, SearchStep};
-pub use handshakes::Handshakes;
+pub use handshakes::{CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, Handshakes};
 pub use inbound::{INBOX_BYTES_MAX, INBOX_ITEMS_MAX, Inbound, InboundError, Received, inbox_is_full};
 pub use keepalive::{CLIENT_KEEPALIVE, Keepalive, PEER_KEEPALIVE};
 pub use link::{

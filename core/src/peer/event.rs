@@ -18,6 +18,9 @@ pub enum PeerEvent {
     Refused(NodeId, HandshakeRefusal),
     /// A dialling node was refused.
     Stranger(NodeId, HandshakeRefusal),
+    /// The connection with this node, or one from a program that has not said which node it is, has
+    /// no proof of identity: the reason.
+    Unproven(Option<NodeId>, Box<str>),
     /// The cluster is bootstrapped after a handshake with each of these nodes.
     WaitsFor(Vec<NodeId>),
     /// The node waits until the member at this address accepts it; the reason of the last failure.
@@ -35,6 +38,8 @@ impl fmt::Display for PeerEvent {
             Self::Lost(node, why) => write!(f, "has no connection to node {node}: {why}"),
             Self::Refused(node, refusal) => write!(f, "handshake with node {node} refused: {refusal}"),
             Self::Stranger(node, refusal) => write!(f, "refused a connection from node {node}: {refusal}"),
+            Self::Unproven(Some(node), why) => write!(f, "does not trust node {node}: {why}"),
+            Self::Unproven(None, why) => write!(f, "refused a connection at its peer port: {why}"),
             Self::WaitsFor(nodes) => {
                 let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
                 write!(

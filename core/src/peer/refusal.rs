@@ -48,6 +48,13 @@ pub enum HandshakeRefusal {
         /// The address that the node states.
         found: Box<str>,
     },
+    /// The node states another id than the one in its certificate.
+    OtherCertificate {
+        /// The id that the node states.
+        node: u64,
+        /// The id in its certificate.
+        proven: u64,
+    },
     /// The node was removed from the cluster, by a committed configuration that it may not know.
     Removed {
         /// The id of the node.
@@ -109,6 +116,11 @@ impl fmt::Display for HandshakeRefusal {
                 "node {node} was added at {expected}, but this node has the address {found}: two machines \
                  may have been started as node {node}. If this is the right node, start it with --join, or \
                  add it with `coracle member add {node}={found}`"
+            ),
+            Self::OtherCertificate { node, proven } => write!(
+                f,
+                "it is started as node {node}, and its certificate is of node {proven}: give node {node} the \
+                 certificate that was made for it"
             ),
             Self::Removed { node, index } => write!(
                 f,

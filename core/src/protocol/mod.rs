@@ -34,6 +34,6 @@ pub use connection::{CONNECTION_BYTES_MAX, Connection, IDLE_LINE, PIPELINE_MAX};
 pub use connection_watches::{CONNECTION_WATCHES_MAX, WATCH_PART_BYTES};
 pub use line::LINE_BYTES_MAX;
 pub use members::{SCAN_BYTES_MAX, SCAN_ITEMS_DEFAULT, SCAN_ITEMS_MAX};
-pub use other_protocols::is_binary;
+pub use other_protocols::{is_binary, refusal_of_plain_text};
 pub(crate) use other_protocols::{is_greeting, refusal_at_peer_port};
 pub use reply::{busy_line, given_up_line};

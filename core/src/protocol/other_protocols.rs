@@ -118,6 +118,19 @@ pub(super) fn push_refusal_to_client(line: &mut String, found: OtherProtocol, ad
     );
 }
 
+/// Returns the line that rejects a client that sends plain text to a port that speaks TLS.
+#[must_use]
+pub fn refusal_of_plain_text() -> String {
+    let mut line = String::new();
+    push_refusal(
+        &mut line,
+        "this is plain text, and the port speaks TLS: give the program --tls-ca FILE, the authority that \
+         has signed the server's certificate"
+            .to_owned(),
+    );
+    line
+}
+
 /// Returns the line that rejects a connection on the port for nodes when its first line is not a
 /// handshake. Clients connect at `clients`.
 pub(crate) fn refusal_at_peer_port(first_line: &[u8], clients: Option<&str>) -> Vec<u8> {
@@ -184,6 +197,8 @@ mod tests {
         assert!(line.contains("the port h:1 is for clients") && line.contains("--peers"), "{line}");
         let line = String::from_utf8(refusal_at_peer_port(b"{\"key\":\"a\"}", Some("h:1"))).unwrap();
         assert!(line.contains("a client request") && line.contains("clients connect to h:1"), "{line}");
+        let line = refusal_of_plain_text();
+        assert!(line.contains("--tls-ca") && line.ends_with("}\n") && line.lines().count() == 1, "{line}");
         let line = String::from_utf8(refusal_at_peer_port(b"G", None)).unwrap();
         assert!(line.contains("not a node's handshake"), "{line}");
         assert!(line.ends_with("}\n") && line.lines().count() == 1);

@@ -55,6 +55,14 @@ fn directory(members: &[(u64, &str)]) -> Directory {
         .with_places(PLACES, MemoryBudget::unlimited())
 }
 
+/// The directory of another member of [`THREE`].
+fn directory_of(node: u64) -> Directory {
+    let mut directory = directory(&THREE);
+    directory.local.id = NodeId(node);
+    directory.local.incarnation = Incarnation(10 * node);
+    directory
+}
+
 fn handshake(node: u64, address: &str) -> HandshakeResult {
     HandshakeResult {
         node: NodeId(node),
@@ -88,6 +96,29 @@ fn changes(call: impl FnOnce(&mut PeerActions)) -> Vec<LinkChange> {
 fn greet(directory: &mut Directory, line: &[u8], secs: u64) -> (Greeting, PeerActions) {
     let mut actions = PeerActions::default();
     (directory.greet(line, at(secs), &mut actions), actions)
+}
+
+/// A node of the cluster with another node's certificate, or one that answers under another id.
+#[test]
+fn a_node_must_state_the_id_that_it_has_proven() {
+    let mut one = directory(&THREE);
+    let hello = directory_of(2).hello(Some(NodeId(1)));
+    for (proven, is_admitted) in [(None, true), (Some(2), true), (Some(3), false)] {
+        let mut actions = PeerActions::default();
+        let greeting = one.greet_proven(proven.map(NodeId), &hello, at(1), &mut actions);
+        assert_eq!(greeting.handshake.is_some(), is_admitted, "{proven:?}");
+        let told = actions.news.iter().any(|news| matches!(news, PeerNews::Report(PeerEvent::Stranger(..))));
+        assert_eq!(told, !is_admitted);
+    }
+    let mut two = directory_of(2);
+    let wrong = two.hello_to(Some(NodeId(1)), Some(NodeId(3))).unwrap_err();
+    assert!(matches!(wrong, DialError::Refused(HandshakeRefusal::WrongNode { wanted: 1, found: 3 })));
+    assert_eq!(two.hello_to(None, Some(NodeId(3))).unwrap(), two.hello(None));
+    let welcome = one.greet(&hello, at(2), &mut PeerActions::default()).reply;
+    assert!(two.accept_proven(None, Some(NodeId(3)), &welcome, at(2)).is_err());
+    assert!(two.accept_proven(None, Some(NodeId(1)), &welcome, at(2)).is_ok());
+    let tls = two.accept_proven(None, None, b"\x16", at(2)).unwrap_err();
+    assert!(tls.to_string().contains("--peer-cert"), "{tls}");
 }
 
 const THREE: [(u64, &str); 3] = [(1, "h:1"), (2, "h:2"), (3, "h:3")];

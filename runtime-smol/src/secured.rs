@@ -1,0 +1,197 @@
+//! The TLS handshake of a connection, before anything else is read from it, and the connection with
+//! another node that may follow.
+//!
+//! The [`Session`] decides; this file moves its bytes.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::Shutdown;
+use std::rc::Rc;
+
+use coracle_core::host::{ClientHost, REFUSAL_TIMEOUT};
+use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine};
+use coracle_core::raft::NodeId;
+use coracle_tls::{Fault, Received, Session};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use smol::net::TcpStream;
+
+use crate::alarm::within;
+
+/// The most bytes read at once in a handshake, and so the most plaintext that can arrive with its
+/// end.
+const HANDSHAKE_READ_BYTES: usize = 4 << 10;
+
+/// A session whose handshake is complete.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    pub(crate) session: Session,
+    /// The plaintext that arrived together with the end of the handshake.
+    pub(crate) early: Vec<u8>,
+}
+
+impl Secured {
+    /// Lets a client begin: with the name that it has proven, and the bytes that it has sent.
+    pub(crate) fn enter(self, client: &mut ClientHost) -> Session {
+        if let Some(proven) = self.session.client_name() {
+            client.certified(&proven.name);
+        }
+        client.received(&self.early);
+        self.session
+    }
+
+    /// Returns the bytes of a line that is the last one of a connection.
+    pub(crate) fn last_words(secured: Option<Self>, line: &str) -> Vec<u8> {
+        let Some(mut secured) = secured else { return line.as_bytes().to_vec() };
+        let mut sealed = Vec::new();
+        // A session that cannot send says nothing.
+        let _ = secured.session.seal(line.as_bytes(), &mut sealed);
+        secured.session.close(&mut sealed);
+        sealed
+    }
+}
+
+/// Performs the handshake. The other end is told why it failed, if that can be told.
+///
+/// # Errors
+///
+/// [`Fault`]: close the connection.
+pub(crate) async fn shake_hands(stream: &mut TcpStream, mut session: Session) -> Result<Secured, Fault> {
+    let (mut early, mut output) = (Vec::new(), Vec::new());
+    let mut bytes = vec![0; HANDSHAKE_READ_BYTES];
+    loop {
+        session.drain(&mut output);
+        let is_sent = stream.write_all(&output).await.is_ok();
+        output.clear();
+        if let Some(fault) = session.fault() {
+            return Err(fault.clone());
+        }
+        if session.is_established() {
+            return Ok(Secured { session, early });
+        }
+        let len = if is_sent { stream.read(&mut bytes).await.unwrap_or(0) } else { 0 };
+        let received = match len {
+            0 => session.stream_ended(),
+            _ => session.receive(&bytes[..len], |plaintext| early.extend_from_slice(plaintext)),
+        };
+        if received == Received::Ended && !session.is_established() {
+            return Err(Fault::Cut);
+        }
+    }
+}
+
+/// Closes a rejected connection once the other end has stopped sending: closing it at once would
+/// reset it, and the reason would be lost.
+pub(crate) async fn leave(stream: &mut TcpStream) {
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut rest = [0; 1024];
+    let drain = async { while matches!(stream.read(&mut rest).await, Ok(1..)) {} };
+    within(REFUSAL_TIMEOUT, drain).await;
+}
+
+/// A connection with another node, with its session if nodes speak TLS. Clones share the session;
+/// only one of them reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    pub(crate) stream: TcpStream,
+    session: Option<Rc<RefCell<Session>>>,
+    /// Plaintext that has arrived, and whether it was handed out already.
+    plain: Vec<u8>,
+    is_given: bool,
+}
+
+impl Channel {
+    pub(crate) fn new(stream: TcpStream, secured: Option<Secured>) -> Self {
+        let (session, plain) = match secured {
+            Some(Secured { session, early }) => (Some(Rc::new(RefCell::new(session))), early),
+            None => (None, Vec::new()),
+        };
+        Self { stream, session, plain, is_given: false }
+    }
+
+    /// The node that the other end has proven to be.
+    pub(crate) fn proven(&self) -> Option<NodeId> {
+        self.session.as_ref()?.borrow().peer().map(|peer| NodeId(peer.node))
+    }
+
+    /// Returns the bytes to write for these bytes.
+    pub(crate) fn seal<'a>(&self, bytes: &'a [u8], sealed: &'a mut Vec<u8>) -> io::Result<&'a [u8]> {
+        let Some(session) = &self.session else { return Ok(bytes) };
+        sealed.clear();
+        session.borrow_mut().seal(bytes, sealed).map_err(io::Error::other)?;
+        Ok(sealed)
+    }
+
+    /// Takes the plaintext out of bytes that were read; `None`: there is none in them yet. No bytes,
+    /// or no plaintext, mean the end.
+    pub(crate) fn open<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
+        let Self { session, plain, is_given, .. } = self;
+        let Some(session) = session else { return Ok(Some(bytes)) };
+        if std::mem::take(is_given) {
+            plain.clear();
+        }
+        let mut session = session.borrow_mut();
+        let received = match bytes {
+            [] => session.stream_ended(),
+            _ => session.receive(bytes, |plaintext| plain.extend_from_slice(plaintext)),
+        };
+        if received == Received::Open && plain.is_empty() {
+            return Ok(None);
+        }
+        if let Some(fault) = session.fault().filter(|_| plain.is_empty()) {
+            return Err(io::Error::other(fault.clone()));
+        }
+        *is_given = true;
+        Ok(Some(plain))
+    }
+
+    /// The plaintext that arrived with the handshake and was not handed out, if there is any.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        if std::mem::replace(&mut self.is_given, true) { Vec::new() } else { std::mem::take(&mut self.plain) }
+    }
+
+    /// Reads some plaintext; none at the end of the stream. `buffer` is for the bytes as they
+    /// arrive.
+    pub(crate) async fn read<'a>(&'a mut self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        if self.session.is_none() {
+            let len = self.stream.read(buffer).await?;
+            return Ok(&buffer[..len]);
+        }
+        if self.is_given || self.plain.is_empty() {
+            loop {
+                let len = self.stream.read(buffer).await?;
+                if self.open(&buffer[..len])?.is_some() {
+                    break;
+                }
+            }
+        }
+        self.is_given = true;
+        Ok(&self.plain)
+    }
+
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut sealed = Vec::new();
+        let sealed = self.seal(bytes, &mut sealed)?;
+        self.stream.write_all(sealed).await
+    }
+
+    /// Reads the line of a handshake without its line break, and no byte that follows it.
+    pub(crate) async fn read_line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = GreetingLine::default();
+        if self.session.is_some() {
+            let mut buffer = vec![0; HANDSHAKE_READ_BYTES];
+            while !line.is_whole() {
+                let taken = line.look(self.read(&mut buffer).await?)?;
+                self.plain.drain(..taken);
+                self.is_given = self.plain.is_empty();
+            }
+            return Ok(line.into_bytes());
+        }
+        let mut bytes = [0; GREETING_LOOK_BYTES];
+        while !line.is_whole() {
+            let len = self.stream.peek(&mut bytes).await?;
+            let taken = line.look(&bytes[..len])?;
+            self.stream.read_exact(&mut bytes[..taken]).await?;
+        }
+        Ok(line.into_bytes())
+    }
+}
