@@ -30,6 +30,11 @@ pub(crate) enum AddressError {
 }
 
 impl Address {
+    /// The host name or address, without brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

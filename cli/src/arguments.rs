@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::bench::{BenchError, BenchFlags, BenchFlagsError, bench};
+use crate::cert::{Cert, CertError};
 use crate::client::{Client, ClientError};
 use crate::commands::{
     Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Persist, Promote, Put, Remove,
@@ -41,7 +42,7 @@ Examples:
   printf '{\"key\":\"snack\"}\\n' | nc -q1 127.0.0.1 3001
 
 Exit codes: 0 done, 1 key not found, 2 wrong usage, 3 cannot connect, 4 no leader or timeout (for a write the \
-outcome is unknown, and the message says so), 5 precondition failed, 6 server or storage error, 130 interrupted.
+outcome is unknown, and the message says so), 5 precondition failed, 6 server or storage error, 7 not authenticated, 130 interrupted.
 
 `coracle help COMMAND` describes a command."
 )]
@@ -87,6 +88,7 @@ enum Command {
     Log(Log),
     Backup(Remote<Backup>),
     Restore(Restore),
+    Cert(Cert),
 }
 
 #[derive(Debug, Subcommand)]
@@ -145,6 +147,8 @@ pub(crate) enum ProgramError {
     Restore(#[from] RestoreError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Cert(#[from] CertError),
 }
 
 impl ProgramError {
@@ -158,6 +162,7 @@ impl ProgramError {
             Self::Log(error) => error.exit(),
             Self::Restore(error) => error.exit(),
             Self::Lock(error) => error.exit(),
+            Self::Cert(error) => error.exit(),
         }
     }
 
@@ -168,6 +173,7 @@ impl ProgramError {
             Self::Client(error) => error.is_broken_pipe(),
             Self::Log(error) => error.is_broken_pipe(),
             Self::Restore(error) => error.is_broken_pipe(),
+            Self::Cert(error) => error.is_broken_pipe(),
             Self::Bench(error) => error.is_broken_pipe(),
             Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) | Self::Lock(_) => {
                 false
@@ -211,6 +217,7 @@ impl CommandLine {
             Command::Log(log) => log.run()?,
             Command::Backup(remote) => remote.run()?,
             Command::Restore(restore) => restore.run()?,
+            Command::Cert(cert) => cert.run()?,
         }
         Ok(Exit::Done.into())
     }

@@ -5,6 +5,7 @@
 //! missing, its outcome is unknown, and the error says so.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -15,6 +16,7 @@ use crate::exit::Exit;
 use crate::interrupt;
 use crate::reply::{NotAReply, Reply};
 use crate::request::{Effect, OUTCOME_UNKNOWN, Request};
+use crate::tls::{Trust, TrustError};
 
 /// A client with a list of servers, and the connection to the one that answered last.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub(crate) struct Caller {
     /// At least one.
     addresses: Vec<Address>,
     timeout: Duration,
+    trust: Trust,
     /// The index of the first address to try: that of the server that answered last.
     preferred: usize,
     open: Option<Connection>,
@@ -30,6 +33,9 @@ pub(crate) struct Caller {
 /// Why a request has no reply.
 #[derive(Debug, Error)]
 pub(crate) enum CallError {
+    /// The files that the flags name cannot be used.
+    #[error(transparent)]
+    Trust(Arc<TrustError>),
     /// No server answered, and no write may have taken effect.
     #[error("no server answered{0}")]
     Unanswered(Attempts),
@@ -46,6 +52,8 @@ pub(crate) enum CallError {
 impl CallError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
+            Self::Trust(_) => Exit::Usage,
+            Self::Unanswered(attempts) if attempts.ended_in_denial() => Exit::Denied,
             Self::Unanswered(attempts) if attempts.ended_in_silence() => Exit::NoOutcome,
             Self::Unanswered(_) => Exit::Unreachable,
             Self::OutcomeUnknown { .. } => Exit::NoOutcome,
@@ -79,6 +87,11 @@ impl Attempts {
                 Ok(())
             }
         }
+    }
+
+    /// Returns whether a server was reached, and one end did not accept the other's certificate.
+    fn ended_in_denial(&self) -> bool {
+        self.0.iter().any(|(_, cause)| cause.is_denial())
     }
 
     /// Returns whether a server accepted a connection but did not reply in time. Then the error
@@ -115,14 +128,23 @@ enum Failed {
 impl Caller {
     /// Creates a caller that is not connected yet. `timeout` limits every wait for a reply; zero
     /// waits forever.
-    pub(crate) fn new(addresses: Vec<Address>, timeout: Duration) -> Self {
+    pub(crate) fn new(addresses: Vec<Address>, timeout: Duration, trust: Trust) -> Self {
         assert!(!addresses.is_empty(), "a caller needs an address");
-        Self { addresses, timeout, preferred: 0, open: None }
+        Self { addresses, timeout, trust, preferred: 0, open: None }
     }
 
     /// Returns the addresses of the servers.
     pub(crate) fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Opens another connection to a server.
+    pub(crate) fn connect(
+        &self,
+        address: &Address,
+        timeout: Duration,
+    ) -> Result<Connection, ConnectionError> {
+        Connection::open(address, timeout, &self.trust)
     }
 
     /// Returns the address of the server that answered last, or the first one.
@@ -139,6 +161,9 @@ impl Caller {
     pub(crate) fn call_line(&mut self, line: &str, effect: Effect) -> Result<Reply, CallError> {
         if interrupt::has_come() {
             return Err(CallError::GivenUp { is_outcome_unknown: false });
+        }
+        if let Some(error) = self.trust.error() {
+            return Err(CallError::Trust(error));
         }
         let mut attempts = Attempts::default();
         let mut refused = None;
@@ -178,8 +203,8 @@ impl Caller {
     }
 
     fn open(&self, address: &Address) -> Result<Connection, Failed> {
-        let (address, timeout) = (address.clone(), self.timeout);
-        let opened = interrupt::unless_given_up(move || Connection::open(&address, timeout));
+        let (address, timeout, trust) = (address.clone(), self.timeout, self.trust.clone());
+        let opened = interrupt::unless_given_up(move || Connection::open(&address, timeout, &trust));
         opened.ok_or(Failed::GivenUp { is_sent: false })?.map_err(Failed::Unseen)
     }
 
@@ -189,6 +214,8 @@ impl Caller {
         drop(guard);
         let text = text.map_err(|cause| match interrupt::has_come() {
             true => Failed::GivenUp { is_sent: true },
+            // A server that refuses a certificate does so before it reads a request.
+            false if cause.is_denial() || cause.is_plain_server() => Failed::Unseen(cause),
             false => Failed::Perhaps(cause),
         })?;
         let reply = Reply::parse(text).map_err(Failed::NotAReply)?;

@@ -7,9 +7,11 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use coracle_tls::{Fault, Session};
 use thiserror::Error;
 
 use crate::address::Address;
+use crate::tls::{Stream, Trust, fault_in};
 
 /// The longest reply line, in bytes. Chosen because the longest page of a
 /// [`Scan`](crate::commands::Scan), in which all values have the maximum size, is about half as
@@ -36,6 +38,9 @@ pub(crate) enum ConnectionError {
     /// The server closed the connection, perhaps in the middle of a reply.
     #[error("the server closed the connection without a reply")]
     Closed,
+    /// The TLS session failed.
+    #[error("{fault}{}", hint(.fault))]
+    Tls { fault: Fault },
     #[error("no reply within {}", humantime::format_duration(*.waited))]
     Silence { waited: Duration },
     #[error("a reply longer than {REPLY_BYTES_MAX} bytes")]
@@ -44,48 +49,76 @@ pub(crate) enum ConnectionError {
     ReplyNotText,
 }
 
+impl ConnectionError {
+    /// Returns whether one end does not accept the other's certificate, or one of them has none: the
+    /// server has not read a request.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Tls { fault } if fault.is_of_certificates())
+    }
+
+    /// Returns whether the server speaks plain text. It has not read a request.
+    pub(crate) fn is_plain_server(&self) -> bool {
+        matches!(self, Self::Tls { fault: Fault::NotTls })
+    }
+}
+
+/// The remedy for a fault, from the point of view of a client.
+fn hint(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::NotTls => ": connect without --tls and --tls-ca (CORACLE_TLS, CORACLE_TLS_CA)",
+        Fault::UnknownAuthority => ": name the right one with --tls-ca FILE",
+        Fault::Rejected(_) => ": give --tls-cert and --tls-key, made with `coracle cert client NAME`",
+        _ => "",
+    }
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Stream>,
     /// How long to wait for the server; zero waits forever.
     timeout: Duration,
 }
 
 impl Connection {
     /// Connects to the first address of the name that accepts a connection.
-    pub(crate) fn open(address: &Address, timeout: Duration) -> Result<Self, ConnectionError> {
+    pub(crate) fn open(address: &Address, timeout: Duration, trust: &Trust) -> Result<Self, ConnectionError> {
         let patience = if timeout.is_zero() { CONNECT_TIMEOUT_MAX } else { timeout.min(CONNECT_TIMEOUT_MAX) };
         let mut last = ConnectionError::NoAddress;
         for socket_address in address.to_socket_addrs().map_err(ConnectionError::Connect)? {
             match TcpStream::connect_timeout(&socket_address, patience) {
-                Ok(stream) => return Self::over(stream, timeout).map_err(ConnectionError::Connect),
+                Ok(socket) => {
+                    let session = trust.call(address.host(), socket_address).transpose();
+                    let session = session.map_err(|fault| ConnectionError::Tls { fault })?;
+                    return Self::over(socket, session, timeout).map_err(|error| begun(error, timeout));
+                }
                 Err(error) => last = ConnectionError::Connect(error),
             }
         }
         Err(last)
     }
 
-    fn over(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
+    fn over(socket: TcpStream, session: Option<Session>, timeout: Duration) -> io::Result<Self> {
         let limit = (!timeout.is_zero()).then_some(timeout);
-        stream.set_read_timeout(limit)?;
-        stream.set_write_timeout(limit)?;
+        socket.set_read_timeout(limit)?;
+        socket.set_write_timeout(limit)?;
         // A request is one small packet, and the client waits for its reply.
-        stream.set_nodelay(true)?;
-        Ok(Self { reader: BufReader::new(stream), timeout })
+        socket.set_nodelay(true)?;
+        Ok(Self { reader: BufReader::new(Stream::begin(socket, session)?), timeout })
     }
 
     /// Returns the connection's socket, so that another thread can close it.
     pub(crate) fn socket(&self) -> &TcpStream {
-        self.reader.get_ref()
+        self.reader.get_ref().socket()
     }
 
     /// Returns whether the connection is still open and no bytes have arrived since the last reply.
     /// Bytes that arrive without a request are a closing message. When a lost connection is found
     /// before a write is sent, the outcome of the write is not in doubt.
     pub(crate) fn is_quiet(&self) -> bool {
-        let stream = self.reader.get_ref();
-        if !self.reader.buffer().is_empty() || stream.set_nonblocking(true).is_err() {
+        let stream = self.socket();
+        let has_bytes = !self.reader.buffer().is_empty() || self.reader.get_ref().has_plaintext();
+        if has_bytes || stream.set_nonblocking(true).is_err() {
             return false;
         }
         let peeked = stream.peek(&mut [0]);
@@ -123,11 +156,25 @@ impl Connection {
     }
 
     fn fault(&self, error: io::Error) -> ConnectionError {
+        if let Some(fault) = fault_in(&error) {
+            return ConnectionError::Tls { fault: fault.clone() };
+        }
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 ConnectionError::Silence { waited: self.timeout }
             }
             _ => ConnectionError::Lost(error),
         }
+    }
+}
+
+/// The error of a connection that did not begin.
+fn begun(error: io::Error, timeout: Duration) -> ConnectionError {
+    if let Some(fault) = fault_in(&error) {
+        return ConnectionError::Tls { fault: fault.clone() };
+    }
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ConnectionError::Silence { waited: timeout },
+        _ => ConnectionError::Connect(error),
     }
 }

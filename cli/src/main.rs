@@ -30,6 +30,7 @@ mod address;
 mod arguments;
 mod bench;
 mod caller;
+mod cert;
 mod client;
 mod commands;
 mod connection;
@@ -48,6 +49,7 @@ mod restore;
 mod serve;
 mod sizes;
 mod target;
+mod tls;
 mod usage;
 mod value;
 

@@ -9,6 +9,7 @@ use crate::caller::Caller;
 use crate::durations;
 use crate::list::{List, all_of};
 use crate::output::Format;
+use crate::tls::{Trust, TrustFlags};
 
 /// The default address of the server.
 const ADDRESS_DEFAULT: &str = "127.0.0.1:3001";
@@ -43,6 +44,9 @@ pub(crate) struct Target {
     /// Text for people and line-wise tools, or the server's JSON
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t, help_heading = "Connection")]
     pub(crate) output: Format,
+
+    #[command(flatten)]
+    trust: TrustFlags,
 }
 
 impl Target {
@@ -55,11 +59,11 @@ impl Target {
 
     /// Creates a caller for these servers.
     pub(crate) fn caller(&self) -> Caller {
-        Caller::new(self.addresses(), self.timeout)
+        self.impatient_caller(self.timeout)
     }
 
     /// Creates a caller with a different timeout.
     pub(crate) fn impatient_caller(&self, timeout: Duration) -> Caller {
-        Caller::new(self.addresses(), timeout)
+        Caller::new(self.addresses(), timeout, Trust::load(&self.trust))
     }
 }

@@ -153,8 +153,10 @@ impl PemFile {
     /// Returns the certificates as authorities.
     pub(crate) fn authorities(&self) -> Result<Arc<RootCertStore>, CredentialError> {
         let mut roots = RootCertStore::empty();
-        for certificate in self.certificates()? {
-            roots.add(certificate).map_err(|error| self.damaged(error))?;
+        // A file of many authorities may hold one of a kind that is not supported.
+        let (added, _) = roots.add_parsable_certificates(self.certificates()?);
+        if added == 0 {
+            return Err(self.damaged("none of its certificates can be an authority"));
         }
         Ok(Arc::new(roots))
     }

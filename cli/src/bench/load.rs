@@ -11,11 +11,13 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use coracle_tls::{Received, Session};
 use smol::{Async, LocalExecutor, Timer, future};
 use thiserror::Error;
 
 use super::lane::{Lane, Next};
 use super::tally::{Tally, Window};
+use crate::tls::{Trust, shake_hands};
 
 /// The timeout of a connection attempt. Arbitrary, but longer than the first retransmission of a
 /// lost SYN (1 s).
@@ -56,6 +58,7 @@ pub(super) type Watch<'a> = &'a mut dyn FnMut(u64, Duration);
 pub(super) struct Plan<'a> {
     /// At least one.
     pub(super) addresses: &'a [SocketAddr],
+    pub(super) trust: &'a Trust,
     pub(super) window: Window,
     pub(super) gives_up: GivesUp,
 }
@@ -86,7 +89,7 @@ pub(super) fn run(
 ) -> Result<Tally, LoadError> {
     let mut streams = Vec::with_capacity(lanes.len());
     for (address, _) in plan.addresses.iter().cycle().zip(&lanes) {
-        streams.push((*address, connect(*address)?));
+        streams.push((*address, connect(*address, plan.trust)?));
     }
     let lanes: Vec<_> = lanes.into_iter().map(RefCell::new).collect();
     let shared = Shared {
@@ -100,7 +103,7 @@ pub(super) fn run(
     let tasks: Vec<_> = streams
         .into_iter()
         .zip(&lanes)
-        .map(|((address, stream), lane)| executor.spawn(shared.client(address, stream, lane)))
+        .map(|((address, line), lane)| executor.spawn(shared.client(address, line, lane)))
         .collect();
     let all = async {
         for task in tasks {
@@ -121,12 +124,21 @@ pub(super) fn run(
     Ok(tally)
 }
 
-fn connect(address: SocketAddr) -> Result<Async<TcpStream>, LoadError> {
-    let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).and_then(|stream| {
+/// A client's connection, with its session if the server speaks TLS.
+struct Line {
+    stream: Async<TcpStream>,
+    session: Option<RefCell<Session>>,
+}
+
+fn connect(address: SocketAddr, trust: &Trust) -> Result<Line, LoadError> {
+    let connected = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).and_then(|stream| {
         stream.set_nodelay(true)?;
-        Async::new(stream)
+        stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
+        let session = trust.call(&address.ip().to_string(), address).transpose().map_err(io::Error::other)?;
+        let session = session.map(|mut session| shake_hands(&stream, &mut session).map(|()| session));
+        Ok(Line { session: session.transpose()?.map(RefCell::new), stream: Async::new(stream)? })
     });
-    stream.map_err(|cause| LoadError::Connect { address, cause })
+    connected.map_err(|cause| LoadError::Connect { address, cause })
 }
 
 impl Shared<'_, '_> {
@@ -156,8 +168,8 @@ impl Shared<'_, '_> {
     }
 
     /// Sends a lane's requests and receives its replies until the lane has nothing left to do.
-    async fn client(&self, address: SocketAddr, stream: Async<TcpStream>, lane: &RefCell<Lane<'_>>) {
-        if let Err(failure) = self.carry(address, &stream, lane).await {
+    async fn client(&self, address: SocketAddr, line: Line, lane: &RefCell<Lane<'_>>) {
+        if let Err(failure) = self.carry(address, &line, lane).await {
             self.failure.borrow_mut().get_or_insert(failure);
         }
     }
@@ -165,15 +177,26 @@ impl Shared<'_, '_> {
     async fn carry(
         &self,
         address: SocketAddr,
-        stream: &Async<TcpStream>,
+        line: &Line,
         lane: &RefCell<Lane<'_>>,
     ) -> Result<(), LoadError> {
         let lost = |cause| LoadError::Lost { address, cause };
-        let mut out = Vec::new();
+        let stream = &line.stream;
+        let (mut out, mut plain) = (Vec::new(), Vec::new());
         let mut sent = 0;
         loop {
             let now = self.now();
-            lane.borrow_mut().start_due(now, &mut out);
+            match &line.session {
+                None => lane.borrow_mut().start_due(now, &mut out),
+                Some(session) => {
+                    lane.borrow_mut().start_due(now, &mut plain);
+                    if !plain.is_empty() {
+                        let sealed = session.borrow_mut().seal(&plain, &mut out);
+                        sealed.map_err(io::Error::other).map_err(lost)?;
+                        plain.clear();
+                    }
+                }
+            }
             sent += write_some(stream.get_ref(), &out[sent..]).map_err(lost)?;
             let is_all_sent = sent == out.len();
             if is_all_sent {
@@ -187,26 +210,38 @@ impl Shared<'_, '_> {
                 Next::At(due) => Some(self.begin + due),
             };
             if wait(stream, !is_all_sent, due).await.map_err(lost)? {
-                self.read(address, stream.get_ref(), lane)?;
+                self.read(address, line, lane)?;
             }
         }
     }
 
     /// Reads and accepts the bytes that have arrived.
-    fn read(
-        &self,
-        address: SocketAddr,
-        mut stream: &TcpStream,
-        lane: &RefCell<Lane<'_>>,
-    ) -> Result<(), LoadError> {
+    fn read(&self, address: SocketAddr, line: &Line, lane: &RefCell<Lane<'_>>) -> Result<(), LoadError> {
         let mut buffer = self.buffer.borrow_mut();
-        let len = match stream.read(&mut buffer) {
+        let len = match line.stream.get_ref().read(&mut buffer) {
             Ok(0) => return Err(LoadError::Closed { address }),
             Ok(len) => len,
             Err(error) if is_for_later(&error) => return Ok(()),
             Err(cause) => return Err(LoadError::Lost { address, cause }),
         };
-        let taken = lane.borrow_mut().take(&buffer[..len], self.now(), &mut self.tally.borrow_mut());
+        let mut plain = Vec::new();
+        let bytes = match &line.session {
+            None => &buffer[..len],
+            Some(session) => {
+                let mut session = session.borrow_mut();
+                let received = session.receive(&buffer[..len], |bytes| plain.extend_from_slice(bytes));
+                match session.fault() {
+                    Some(fault) => {
+                        return Err(LoadError::Lost { address, cause: io::Error::other(fault.clone()) });
+                    }
+                    None if received == Received::Ended && plain.is_empty() => {
+                        return Err(LoadError::Closed { address });
+                    }
+                    None => &plain[..],
+                }
+            }
+        };
+        let taken = lane.borrow_mut().take(bytes, self.now(), &mut self.tally.borrow_mut());
         taken.map_err(|unasked| LoadError::Unasked { address, line: unasked.0 })
     }
 }

@@ -10,6 +10,7 @@ use crate::caller::Caller;
 use crate::commands::CommandError;
 use crate::reply::NodeStatus;
 use crate::request::{Effect, Request};
+use crate::tls::Trust;
 
 use super::lane::{Lane, Pace, Work};
 use super::load::{self, GivesUp, Plan};
@@ -38,6 +39,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Measurement<'a> {
     /// At least one.
     pub(super) addresses: &'a [SocketAddr],
+    pub(super) trust: &'a Trust,
     pub(super) load: &'a LoadOptions,
     pub(super) is_interrupted: &'a AtomicBool,
     pub(super) progress: &'a mut Progress,
@@ -95,7 +97,8 @@ impl Measurement<'_> {
         };
         let work = Work::Mix { puts_percent };
         let lanes = (0..clients).map(|place| Lane::new(requests, work, pace(place), pipeline)).collect();
-        let plan = Plan { addresses: self.addresses, window, gives_up: GivesUp::AfterWindow };
+        let plan =
+            Plan { addresses: self.addresses, trust: self.trust, window, gives_up: GivesUp::AfterWindow };
         let progress = &mut *self.progress;
         let mut watch = |operations, now: Duration| progress.measure(operations, now, warmup, duration);
         Ok(load::run(plan, lanes, self.is_interrupted, &mut watch)?)
@@ -113,7 +116,8 @@ impl Measurement<'_> {
         let pipeline = (under_way / CHORE_CLIENTS).max(1);
         let pace = Pace::Closed { until: Duration::MAX };
         let lane = |next| Lane::new(requests, Work::Each { kind, next, step: CHORE_CLIENTS }, pace, pipeline);
-        let plan = Plan { addresses: self.addresses, window, gives_up: GivesUp::AfterLastAnswer };
+        let plan =
+            Plan { addresses: self.addresses, trust: self.trust, window, gives_up: GivesUp::AfterLastAnswer };
         let lanes = (0..CHORE_CLIENTS).map(lane).collect();
         Ok(load::run(plan, lanes, is_interrupted, &mut |_, _| ())?)
     }
@@ -139,7 +143,7 @@ impl Measurement<'_> {
     fn settle(&self) -> Result<usize, BenchError> {
         let address = |address: &SocketAddr| address.to_string().parse::<Address>();
         let addresses = self.addresses.iter().filter_map(|at| address(at).ok()).collect();
-        let mut caller = Caller::new(addresses, STATUS_TIMEOUT);
+        let mut caller = Caller::new(addresses, STATUS_TIMEOUT, self.trust.clone());
         let begin = Instant::now();
         loop {
             let reply = caller.call(Request::Status).map_err(CommandError::Call)?;

@@ -25,11 +25,13 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::address::Address;
+use crate::caller::CallError;
 use crate::commands::CommandError;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::output::Format;
 use crate::serve::Runtime;
+use crate::tls::Trust;
 use compare::Comparison;
 use load::LoadError;
 use measurement::Measurement;
@@ -110,7 +112,9 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
     }
     let mut bench = Bench { load: options.load, is_interrupted, progress: Progress::new() };
     let outcome = match options.subject {
-        Subject::Running(addresses) => bench.running(&addresses).map(Outcome::Report),
+        Subject::Running(addresses) => {
+            bench.running(&addresses, Trust::load(&options.trust)).map(Outcome::Report)
+        }
         Subject::Own(own) => bench.own(own).map(Outcome::Report),
         Subject::Compared { runtimes, nodes, ephemeral, rounds } => {
             let own = |runtime| TemporaryOptions { runtime, nodes, ephemeral };
@@ -128,15 +132,20 @@ pub(crate) fn bench(options: BenchOptions) -> Result<(), BenchError> {
 }
 
 impl Bench {
-    fn running(&mut self, addresses: &[Address]) -> Result<Report, BenchError> {
-        let addresses = reachable(addresses)?;
-        self.measure(&addresses, None)
+    fn running(&mut self, addresses: &[Address], trust: Trust) -> Result<Report, BenchError> {
+        if let Some(error) = trust.error() {
+            return Err(CommandError::from(CallError::Trust(error)).into());
+        }
+        let found = reachable(addresses)?;
+        let trust = found.iter().fold(trust, |trust, (at, host)| trust.knowing(*at, host));
+        let addresses: Vec<_> = found.into_iter().map(|(at, _)| at).collect();
+        self.measure(&addresses, &trust, None)
     }
 
     fn own(&mut self, own: TemporaryOptions) -> Result<Report, BenchError> {
         self.progress.show("starting a cluster");
         let cluster = TemporaryCluster::start(own)?;
-        self.measure(&[cluster.address()], Some(own.runtime))
+        self.measure(&[cluster.address()], &Trust::default(), Some(own.runtime))
     }
 
     /// Runs rounds of both runtimes in turn; the second runtime goes first in every other round.
@@ -157,11 +166,16 @@ impl Bench {
         Ok(Comparison::new(all))
     }
 
-    fn measure(&mut self, addresses: &[SocketAddr], own: Option<Runtime>) -> Result<Report, BenchError> {
+    fn measure(
+        &mut self,
+        addresses: &[SocketAddr],
+        trust: &Trust,
+        own: Option<Runtime>,
+    ) -> Result<Report, BenchError> {
         let Self { load, is_interrupted, progress } = self;
         // A temporary cluster is removed with all its keys.
         let is_cleaned = own.is_none();
-        let measured = Measurement { addresses, load, is_interrupted, progress }.run(is_cleaned)?;
+        let measured = Measurement { addresses, trust, load, is_interrupted, progress }.run(is_cleaned)?;
         if let Some(reply) = measured.tally.first_error() {
             self.progress.clear();
             tell(&format!("a request was answered with {reply}"));
@@ -191,13 +205,13 @@ fn print(outcome: &Outcome, format: Format) -> Result<(), BenchError> {
     Ok(out.flush()?)
 }
 
-/// Returns the addresses that accept a connection.
-fn reachable(addresses: &[Address]) -> Result<Vec<SocketAddr>, BenchError> {
+/// Returns the addresses that accept a connection, each with its host.
+fn reachable(addresses: &[Address]) -> Result<Vec<(SocketAddr, &str)>, BenchError> {
     let mut found = Vec::new();
     let mut last = None;
     for address in addresses {
         match probe(address) {
-            Ok(socket_address) => found.push(socket_address),
+            Ok(socket_address) => found.push((socket_address, address.host())),
             Err(cause) => last = Some(BenchError::Unreachable { address: address.clone(), cause }),
         }
     }

@@ -11,6 +11,7 @@ use crate::list::{List, all_of};
 use crate::numbers;
 use crate::output::Format;
 use crate::serve::Runtime;
+use crate::tls::TrustFlags;
 
 /// The longest value, in bytes: with its two quotes it reaches the limit of the protocol.
 const VALUE_BYTES_MAX: u32 = (512 << 10) - 2;
@@ -25,6 +26,9 @@ pub(crate) struct BenchFlags {
     #[arg(long, value_name = "ADDR[,ADDR...]",
           conflicts_with_all = ["runtime", "nodes", "ephemeral", "compare"])]
     connect: Vec<List<Address>>,
+
+    #[command(flatten)]
+    trust: TrustFlags,
 
     /// Runtime of the temporary cluster
     #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol", conflicts_with = "compare")]
@@ -97,6 +101,8 @@ pub(crate) struct BenchOptions {
     pub(super) subject: Subject,
     pub(super) load: LoadOptions,
     pub(super) output: Format,
+    /// Which running servers are trusted.
+    pub(super) trust: TrustFlags,
 }
 
 /// The servers to be measured.
@@ -175,7 +181,7 @@ impl BenchFlags {
             warmup: self.warmup,
             duration: self.duration,
         };
-        Ok(BenchOptions { subject, load, output: self.output })
+        Ok(BenchOptions { subject, load, output: self.output, trust: self.trust })
     }
 }
 

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::LockError;
-use crate::address::Address;
 use crate::caller::Caller;
-use crate::connection::Connection;
 use crate::durations::whole_ms;
 use crate::reply::{ErrorCode, Refusal, Reply};
 use crate::request::{Consistency, Effect, Request};
@@ -136,10 +134,10 @@ impl Holder {
 
     /// Waits until the key changes after `rev`, or for some time. Returns how long to wait before
     /// the next attempt.
-    pub(super) fn await_change(&self, address: &Address, rev: u64, at_most: Duration) -> Duration {
+    pub(super) fn await_change(&self, caller: &Caller, rev: u64, at_most: Duration) -> Duration {
         let since = Instant::now();
         let has_changed = || {
-            let mut connection = Connection::open(address, at_most).ok()?;
+            let mut connection = caller.connect(caller.address(), at_most).ok()?;
             let mut request = String::new();
             write!(request, r#"{{"op":"watch","key":{},"from":{}}}"#, self.key_json(), rev + 1).ok()?;
             let mut line = connection.exchange(&request).ok()?;

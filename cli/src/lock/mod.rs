@@ -162,7 +162,7 @@ impl Lock {
                     if !std::mem::replace(&mut is_told, true) {
                         say(&format!("waiting: the lock {:?} is held by {by}", self.name));
                     }
-                    holder.await_change(caller.address(), rev, LOOK_EVERY)
+                    holder.await_change(caller, rev, LOOK_EVERY)
                 }
                 Ok(Attempt::Refused(refusal)) if !refusal.may_pass() => {
                     return Err(LockError::Refused(refusal));

@@ -82,9 +82,9 @@ fn level_of(event: &NodeEvent) -> LogLevel {
         | NodeEvent::Raft(
             Event::MessageRefused { .. } | Event::DiskHangs { .. } | Event::SnapshotPutOff { .. },
         ) => LogLevel::Warn,
-        NodeEvent::Peer(PeerEvent::Refused(..) | PeerEvent::Stranger(..) | PeerEvent::Moved(_)) => {
-            LogLevel::Warn
-        }
+        NodeEvent::Peer(
+            PeerEvent::Refused(..) | PeerEvent::Stranger(..) | PeerEvent::Unproven(..) | PeerEvent::Moved(_),
+        ) => LogLevel::Warn,
         NodeEvent::Raft(_) | NodeEvent::Peer(_) => LogLevel::Info,
     }
 }

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use coracle_storage::{FileKind, FileName, LogHeader};
+use coracle_storage::{FileKind, FileName, Identity, LogHeader};
 
 /// The limit for the length of a header, in bytes. Arbitrary: the headers of a cluster in one
 /// process have some 300 bytes.
@@ -28,12 +28,28 @@ pub(crate) fn nodes_of(folder: &Path) -> Option<u8> {
     if let [Some(size)] = sizes[..] { Some(size) } else { None }
 }
 
+/// Returns the addresses of the founders of the cluster of processes whose log is in the folder.
+pub(super) fn addresses_of(folder: &Path) -> Vec<Box<str>> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let identities = paths.filter_map(|path| identity_in(&path));
+    identities
+        .flat_map(|identity| {
+            identity.roster.iter().map(|(_, member)| member.address.clone()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn identity_in(log: &Path) -> Option<Identity> {
+    let mut line = Vec::new();
+    BufReader::new(File::open(log).ok()?.take(HEADER_BYTES_MAX)).read_until(b'\n', &mut line).ok()?;
+    Some(LogHeader::decode(&line).ok()?.identity)
+}
+
 /// Returns the cluster size in a log's header, if it is readable; `Some(None)` for a log of another
 /// kind of cluster.
 fn size_in(log: &Path) -> Option<Option<u8>> {
-    let mut line = Vec::new();
-    BufReader::new(File::open(log).ok()?.take(HEADER_BYTES_MAX)).read_until(b'\n', &mut line).ok()?;
-    let identity = LogHeader::decode(&line).ok()?.identity;
+    let identity = identity_in(log)?;
     let size = u8::try_from(identity.voters.len()).ok().filter(|size| (1..=9).contains(size));
     Some(size.filter(|_| identity.roster.is_empty()))
 }
@@ -41,7 +57,7 @@ fn size_in(log: &Path) -> Option<Option<u8>> {
 #[cfg(test)]
 mod tests {
     use coracle_core::raft::{LogPoint, NodeId};
-    use coracle_storage::{ClusterId, Identity, Incarnation, first_member};
+    use coracle_storage::{ClusterId, Incarnation, first_member};
 
     use super::*;
 

@@ -14,24 +14,28 @@ use std::time::Duration;
 use coracle_core::Settings;
 use coracle_core::memory::MEMORY_UNLIMITED;
 use coracle_core::peer::Origin;
+use coracle_core::raft::NodeId;
 use coracle_runtime_smol as smol_runtime;
 use coracle_runtime_threads as threads_runtime;
 use coracle_storage::asynchronous::try_pool;
 use coracle_storage::host::{MemberFailure, MemberOptions, Options, StartError};
 use coracle_storage::{LostNodes, Medium, SurveyError, SyncPolicy};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use coracle_tls::Protection;
 use smol::{LocalExecutor, future};
 use thiserror::Error;
 
 use crate::exit::Exit;
+use crate::tls::TlsFileError;
+use credentials::Credentials;
 use descriptors::{Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
 use poller::NoPoller;
 use reports::Reports;
+use security::PeerSecurity;
 use threads::TooFewThreads;
 use way_out::Steps;
 
+mod credentials;
 mod descriptors;
 mod diagnostics;
 mod first_start;
@@ -44,6 +48,8 @@ mod outlet;
 mod own_name;
 mod poller;
 mod reports;
+mod security;
+mod signals;
 mod start_watch;
 mod threads;
 mod way_out;
@@ -73,6 +79,8 @@ pub(crate) enum ServeError {
     Threads(#[from] TooFewThreads),
     #[error(transparent)]
     Poller(#[from] NoPoller),
+    #[error(transparent)]
+    Credentials(#[from] TlsFileError),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(
@@ -152,25 +160,41 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
     }
     let founding = first_start::founding(options)?;
     let settings = settings_within(options, Served::Cluster { nodes: options.nodes }, diagnostics)?;
-    let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    let credentials = Credentials::load(&options.security, &PeerSecurity::default(), NodeId(0))?;
+    let (protection, should_end) = follow(credentials, diagnostics)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
+    let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
     match options.runtime {
-        Runtime::Smol => serve_on_smol(options, settings, diagnostics, &should_end),
-        Runtime::Threads => serve_on_threads(options, settings, diagnostics, &should_end),
+        Runtime::Smol => serve_on_smol(options, (start, protection), diagnostics, &should_end),
+        Runtime::Threads => serve_on_threads(options, (start, protection), diagnostics, &should_end),
     }
+}
+
+/// Registers the signals, and lets the credentials follow their files. Returns the protection of
+/// the ports, and the flag that says that the server should end.
+fn follow(
+    credentials: Credentials,
+    diagnostics: &Diagnostics,
+) -> Result<(Protection, Arc<AtomicBool>), ServeError> {
+    let signals = signals::register(credentials.has_files()).map_err(ServeError::Signals)?;
+    let protection = credentials.protection();
+    credentials.follow(diagnostics.clone(), Arc::clone(&signals.should_end), signals.should_read);
+    Ok((protection, signals.should_end))
 }
 
 fn serve_on_smol(
     options: &ServeOptions,
-    settings: Settings,
+    (start, protection): (Options, Protection),
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
-    let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
-    let begin = || on_executor(&executor, smol_runtime::Cluster::start(&executor, start.clone()));
+    let begin = || {
+        let (start, protection) = (start.clone(), protection.clone());
+        on_executor(&executor, smol_runtime::Cluster::start_protected(&executor, start, protection))
+    };
     let Some(cluster) = late_address::once_there(diagnostics, should_end, options.request_timeout, begin)?
     else {
         return Ok(());
@@ -235,26 +259,29 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
     }
     own_name::watch(&options, diagnostics.clone());
     let settings = settings_within(serving, Served::Member, diagnostics)?;
-    let should_end = end_on_signal().map_err(ServeError::Signals)?;
+    let credentials = Credentials::load(&serving.security, &options.security, options.id)?;
+    let (protection, should_end) = follow(credentials, diagnostics)?;
+    let NodeOptions { id, origin, peer_listen, dial_overrides, serving, .. } = options;
+    let (medium, listen) = (medium(&serving), Some(serving.listen));
+    let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
     match serving.runtime {
-        Runtime::Smol => serve_node_on_smol(options, settings, diagnostics, &should_end),
-        Runtime::Threads => serve_node_on_threads(options, settings, diagnostics, &should_end),
+        Runtime::Smol => serve_node_on_smol(&serving, (start, protection), diagnostics, &should_end),
+        Runtime::Threads => serve_node_on_threads(&serving, (start, protection), diagnostics, &should_end),
     }
 }
 
 fn serve_node_on_smol(
-    options: NodeOptions,
-    settings: Settings,
+    serving: &ServeOptions,
+    (start, protection): (MemberOptions, Protection),
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
     let executor = Rc::new(LocalExecutor::new());
-    let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
-    let (medium, ready_when) = (medium(&serving), serving.ready_when);
-    let request_timeout = serving.request_timeout;
-    let listen = Some(serving.listen);
-    let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
-    let begin = || on_executor(&executor, smol_runtime::Member::start(&executor, start.clone()));
+    let (ready_when, request_timeout) = (serving.ready_when, serving.request_timeout);
+    let begin = || {
+        let (start, protection) = (start.clone(), protection.clone());
+        on_executor(&executor, smol_runtime::Member::start_protected(&executor, start, protection))
+    };
     let Some(member) = late_address::once_there(diagnostics, should_end, request_timeout, begin)? else {
         return Ok(());
     };
@@ -290,12 +317,11 @@ fn serve_node_on_smol(
 
 fn serve_on_threads(
     options: &ServeOptions,
-    settings: Settings,
+    (start, protection): (Options, Protection),
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
-    let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
-    let begin = || threads_runtime::Cluster::start(start.clone());
+    let begin = || threads_runtime::Cluster::start_protected(start.clone(), protection.clone());
     let Some(cluster) = late_address::once_there(diagnostics, should_end, options.request_timeout, begin)?
     else {
         return Ok(());
@@ -320,17 +346,13 @@ fn serve_on_threads(
 }
 
 fn serve_node_on_threads(
-    options: NodeOptions,
-    settings: Settings,
+    serving: &ServeOptions,
+    (start, protection): (MemberOptions, Protection),
     diagnostics: &Diagnostics,
     should_end: &Arc<AtomicBool>,
 ) -> Result<(), ServeError> {
-    let NodeOptions { id, origin, peer_listen, dial_overrides, serving } = options;
-    let (medium, ready_when) = (medium(&serving), serving.ready_when);
-    let request_timeout = serving.request_timeout;
-    let listen = Some(serving.listen);
-    let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
-    let begin = || threads_runtime::Member::start(start.clone());
+    let (ready_when, request_timeout) = (serving.ready_when, serving.request_timeout);
+    let begin = || threads_runtime::Member::start_protected(start.clone(), protection.clone());
     let Some(member) = late_address::once_there(diagnostics, should_end, request_timeout, begin)? else {
         return Ok(());
     };
@@ -385,31 +407,6 @@ fn end_without_waiting(diagnostics: &Diagnostics, patience: Duration) -> ! {
     diagnostics.tell(LogLevel::Error, &why);
     diagnostics.flush();
     std::process::exit(Exit::Failure as i32);
-}
-
-/// Returns a flag that the first SIGINT, SIGTERM or SIGHUP sets. A second one ends the process at
-/// once. Both happen in the signal handler, so neither depends on a thread or on I/O.
-///
-/// Two threads may handle two signals at the same time. So a handler first notes its own signal and
-/// then looks for others: at least one of the two finds the other.
-fn end_on_signal() -> io::Result<Arc<AtomicBool>> {
-    let should_end = Arc::new(AtomicBool::new(false));
-    let seen = [SIGINT, SIGTERM, SIGHUP].map(|signal| (signal, Arc::new(AtomicBool::new(false))));
-    for (signal, is_seen) in &seen {
-        let end_if = |condition: &Arc<AtomicBool>| {
-            flag::register_conditional_shutdown(*signal, Exit::Interrupted as i32, Arc::clone(condition))
-        };
-        // In this order, so that the first signal does not find itself.
-        end_if(is_seen)?;
-        flag::register(*signal, Arc::clone(is_seen))?;
-        flag::register(*signal, Arc::clone(&should_end))?;
-        for (other, is_other_seen) in &seen {
-            if other != signal {
-                end_if(is_other_seen)?;
-            }
-        }
-    }
-    Ok(should_end)
 }
 
 /// Returns the configured maximum of clients, reduced to what the operating system allows.

@@ -10,6 +10,7 @@ use coracle_core::raft::{Member, NodeId, Roster, VOTERS_MAX};
 use thiserror::Error;
 
 use super::options::{ServeFlagsError, ServeOptions, ServingFlags};
+use super::security::{Exposed, PeerSecurity};
 use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
 use crate::numbers;
@@ -56,6 +57,9 @@ pub(crate) struct NodeFlags {
 
     #[command(flatten)]
     serving: ServingFlags,
+
+    #[command(flatten)]
+    security: PeerSecurity,
 }
 
 /// A node's id, and the address at which its peers reach it.
@@ -108,6 +112,8 @@ pub(crate) enum NodeFlagsError {
     TooMany,
     #[error("{DIAL_OVERRIDES}: {0}")]
     DialOverrides(PeerError),
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
 }
 
 /// The options of a node.
@@ -118,6 +124,7 @@ pub(crate) struct NodeOptions {
     pub(crate) peer_listen: Option<Box<str>>,
     pub(crate) dial_overrides: BTreeMap<NodeId, Box<str>>,
     pub(crate) serving: ServeOptions,
+    pub(crate) security: PeerSecurity,
 }
 
 impl NodeFlags {
@@ -133,13 +140,11 @@ impl NodeFlags {
             Ok(text) => dial_overrides(&text).map_err(NodeFlagsError::DialOverrides)?,
             Err(_) => BTreeMap::new(),
         };
-        Ok(NodeOptions {
-            id: NodeId(self.id),
-            origin,
-            peer_listen: self.peer_listen.map(|address| address.to_string().into()),
-            dial_overrides,
-            serving: self.serving.options(1)?,
-        })
+        let peer_listen: Option<Box<str>> = self.peer_listen.map(|address| address.to_string().into());
+        let (id, serving, security) = (NodeId(self.id), self.serving.options(1)?, self.security);
+        let places = (peer_listen.as_deref(), &*serving.data_dir);
+        security.check(&serving.security, id, &origin, places)?;
+        Ok(NodeOptions { id, origin, peer_listen, dial_overrides, serving, security })
     }
 
     fn founders(&self, peers: &[Peer]) -> Result<Roster, NodeFlagsError> {

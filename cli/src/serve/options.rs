@@ -12,6 +12,7 @@ use coracle_core::Settings;
 use thiserror::Error;
 
 use super::folder_size;
+use super::security::{ClientSecurity, Exposed};
 use crate::address::Address;
 use crate::durations::{self, DurationRange};
 use crate::numbers;
@@ -126,6 +127,9 @@ pub(crate) struct ServingFlags {
     /// Format of log lines
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
+
+    #[command(flatten)]
+    pub(super) security: ClientSecurity,
 }
 
 /// The runtime of the nodes.
@@ -211,6 +215,7 @@ pub(crate) struct ServeOptions {
     pub(crate) ready_when: ReadyWhen,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
+    pub(crate) security: ClientSecurity,
     /// Notices to log before the start.
     pub(crate) notices: Vec<Notice>,
 }
@@ -228,6 +233,8 @@ pub(crate) enum ServeFlagsError {
     Lookup { address: Address, cause: io::Error },
     #[error("--listen {address}: the name has no address")]
     NoAddress { address: Address },
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
 }
 
 /// A valid option that its user may not have intended.
@@ -280,10 +287,12 @@ impl ServingFlags {
         if self.heartbeat >= election_min {
             return Err(ServeFlagsError::Beat { heartbeat: self.heartbeat, election_min });
         }
+        let listen = look_up(&self.listen)?;
+        self.security.check(listen)?;
         Ok(ServeOptions {
             runtime: self.runtime,
             nodes,
-            listen: look_up(&self.listen)?,
+            listen,
             notices: self.notices(),
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
             ephemeral: self.ephemeral,
@@ -300,6 +309,7 @@ impl ServingFlags {
             ready_when: self.ready_when,
             log_level: self.log_level,
             log_format: self.log_format,
+            security: self.security,
         })
     }
 

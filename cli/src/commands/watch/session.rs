@@ -6,7 +6,7 @@ use super::Watch;
 use super::lines::{Content, Line, output_is_closed, print};
 use crate::address::Address;
 use crate::commands::{CommandError, Context};
-use crate::connection::{Connection, ConnectionError};
+use crate::connection::ConnectionError;
 use crate::reply::{NotAReply, Refusal, Reply};
 use crate::request::{Effect, Request};
 
@@ -72,7 +72,7 @@ impl<'a, 'b> Follower<'a, 'b> {
     /// Prints what a server sends, until the connection or the watch ends.
     pub(super) fn follow(&mut self, address: &Address) -> Result<End, CommandError> {
         let lost = |cause| End { cause: Some(cause), ..End::default() };
-        let mut connection = match Connection::open(address, SILENCE_MAX) {
+        let mut connection = match self.context.caller.connect(address, SILENCE_MAX) {
             Ok(connection) => connection,
             Err(cause) => return Ok(lost(cause)),
         };

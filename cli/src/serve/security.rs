@@ -1,0 +1,143 @@
+//! The flags that protect a server's ports, and the rule that a port that other machines can reach
+//! is protected.
+//!
+//! A port on loopback is reached by programs of this machine only. On any other address the
+//! network decides who reaches it, and networks change. So such a port needs TLS and a proof of who
+//! is on the other end, or the flag that says that the operator knows better.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use coracle_core::peer::Origin;
+use coracle_core::raft::NodeId;
+use thiserror::Error;
+
+use super::folder_size::addresses_of;
+use super::own_name::is_elsewhere;
+
+/// The flags that protect the port for clients.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Security")]
+pub(crate) struct ClientSecurity {
+    /// The server's certificate (PEM): clients speak TLS. Read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(super) tls_cert: Option<PathBuf>,
+
+    /// The key of --tls-cert (PEM), readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_key: Option<PathBuf>,
+
+    /// The authority of clients' certificates (PEM): every client needs one
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(super) tls_ca: Option<PathBuf>,
+
+    /// Accept that other machines can reach a port that does not ask who they are
+    #[arg(long)]
+    pub(super) insecure: bool,
+}
+
+/// The flags that protect the connections between nodes.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Security")]
+pub(crate) struct PeerSecurity {
+    /// This node's certificate for the other nodes (PEM), for mutual TLS
+    #[arg(long, value_name = "FILE", requires_all = ["peer_key", "peer_ca"])]
+    pub(super) peer_cert: Option<PathBuf>,
+
+    /// The key of --peer-cert (PEM), readable by its owner alone
+    #[arg(long, value_name = "FILE", requires = "peer_cert")]
+    pub(super) peer_key: Option<PathBuf>,
+
+    /// The authority of the nodes' certificates (PEM)
+    #[arg(long, value_name = "FILE", requires = "peer_cert")]
+    pub(super) peer_ca: Option<PathBuf>,
+}
+
+/// A port that other machines can reach, and that does not ask who they are.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum Exposed {
+    #[error(
+        "--listen {address}: other machines can reach this address, and any program there could read and write \
+         everything. Listen on 127.0.0.1; or let clients prove who they are, with --tls-cert, --tls-key and \
+         --tls-ca (`coracle cert init` begins to make certificates); or accept it with --insecure"
+    )]
+    ToClients { address: SocketAddr },
+    #[error(
+        "{address}: other machines can reach the address of this node, and any program there could take over the \
+         cluster. Let the nodes use loopback addresses; or let them prove who they are, with --peer-cert, \
+         --peer-key and --peer-ca (`coracle cert init` begins to make certificates); or accept it with --insecure"
+    )]
+    ToNodes { address: Box<str> },
+}
+
+impl ClientSecurity {
+    /// Checks the address for clients.
+    pub(super) fn check(&self, address: SocketAddr) -> Result<(), Exposed> {
+        let is_safe = address.ip().to_canonical().is_loopback() || self.insecure;
+        if is_safe || (self.tls_cert.is_some() && self.asks_who()) {
+            return Ok(());
+        }
+        Err(Exposed::ToClients { address })
+    }
+
+    /// Returns whether clients have to prove who they are.
+    fn asks_who(&self) -> bool {
+        [self.tls_ca.is_some()].contains(&true)
+    }
+
+    /// Returns whether a client may do without a certificate, because it can prove who it is in
+    /// another way.
+    pub(super) fn certificate_may_be_missing(&self) -> bool {
+        false
+    }
+}
+
+impl PeerSecurity {
+    /// Checks the addresses of a node, as far as they are known before the start.
+    pub(super) fn check(
+        &self,
+        clients: &ClientSecurity,
+        id: NodeId,
+        origin: &Origin,
+        (peer_listen, data_dir): (Option<&str>, &Path),
+    ) -> Result<(), Exposed> {
+        if self.peer_cert.is_some() || clients.insecure {
+            return Ok(());
+        }
+        let places: Vec<Box<str>> = match (peer_listen, origin) {
+            (Some(address), _) => vec![address.into()],
+            (None, Origin::Found(founders)) => {
+                founders.member(id).into_iter().map(|own| own.address.clone()).collect()
+            }
+            (None, Origin::Join(member)) => vec![member.clone()],
+            (None, _) => addresses_of(data_dir),
+        };
+        let exposed = places.into_iter().find(|address| is_elsewhere(address));
+        exposed.map_or(Ok(()), |address| Err(Exposed::ToNodes { address }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_off_loopback_is_protected_or_said_to_be_insecure() {
+        let file = Some(PathBuf::from("x.pem"));
+        let open = ClientSecurity::default();
+        let tls = ClientSecurity { tls_cert: file.clone(), tls_key: file.clone(), ..open.clone() };
+        let mutual = ClientSecurity { tls_ca: file, ..tls.clone() };
+        let insecure = ClientSecurity { insecure: true, ..open.clone() };
+        for (security, is_protected) in [(&open, false), (&tls, false), (&mutual, true), (&insecure, true)] {
+            for address in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+                assert_eq!(security.check(address.parse().unwrap()), Ok(()));
+            }
+            for address in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[2001:db8::1]:1"] {
+                assert_eq!(security.check(address.parse().unwrap()).is_ok(), is_protected, "{address}");
+            }
+        }
+        let told = open.check("0.0.0.0:3001".parse().unwrap()).unwrap_err().to_string();
+        assert!(["127.0.0.1", "--tls-ca", "--insecure"].iter().all(|way| told.contains(way)), "{told}");
+    }
+}
