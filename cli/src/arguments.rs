@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
 
 use crate::bench::{BenchError, BenchFlags, BenchFlagsError, bench};
+#[cfg(feature = "tls")]
 use crate::cert::{Cert, CertError};
 use crate::client::{Client, ClientError};
 use crate::commands::{
@@ -88,6 +89,7 @@ enum Command {
     Log(Log),
     Backup(Remote<Backup>),
     Restore(Restore),
+    #[cfg(feature = "tls")]
     Cert(Cert),
 }
 
@@ -147,6 +149,7 @@ pub(crate) enum ProgramError {
     Restore(#[from] RestoreError),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[cfg(feature = "tls")]
     #[error(transparent)]
     Cert(#[from] CertError),
 }
@@ -162,6 +165,7 @@ impl ProgramError {
             Self::Log(error) => error.exit(),
             Self::Restore(error) => error.exit(),
             Self::Lock(error) => error.exit(),
+            #[cfg(feature = "tls")]
             Self::Cert(error) => error.exit(),
         }
     }
@@ -173,6 +177,7 @@ impl ProgramError {
             Self::Client(error) => error.is_broken_pipe(),
             Self::Log(error) => error.is_broken_pipe(),
             Self::Restore(error) => error.is_broken_pipe(),
+            #[cfg(feature = "tls")]
             Self::Cert(error) => error.is_broken_pipe(),
             Self::Bench(error) => error.is_broken_pipe(),
             Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) | Self::Lock(_) => {
@@ -217,6 +222,7 @@ impl CommandLine {
             Command::Log(log) => log.run()?,
             Command::Backup(remote) => remote.run()?,
             Command::Restore(restore) => restore.run()?,
+            #[cfg(feature = "tls")]
             Command::Cert(cert) => cert.run()?,
         }
         Ok(Exit::Done.into())

@@ -30,6 +30,7 @@ mod address;
 mod arguments;
 mod bench;
 mod caller;
+#[cfg(feature = "tls")]
 mod cert;
 mod client;
 mod commands;

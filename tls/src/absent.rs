@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 
-use crate::{ClientName, Fault, NotOpen, PeerName, Received};
+use crate::{CallerFiles, ClientName, ClientPortFiles, End, Fault, NotOpen, PeerFiles, PeerName, Received};
 
 /// A session, which does not exist without TLS.
 #[derive(Debug)]
@@ -17,6 +17,39 @@ pub struct ClientPort(Infallible);
 /// The credentials of a node, which do not exist without TLS.
 #[derive(Clone, Debug)]
 pub struct PeerPort(Infallible);
+
+/// The credentials of a client, which do not exist without TLS.
+#[derive(Clone, Debug)]
+pub struct Caller(Infallible);
+
+/// Why credentials cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// There is no TLS.
+    #[error("this program was built without TLS")]
+    Absent,
+}
+
+impl Caller {
+    /// Fails.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError::Absent`].
+    pub fn load(_files: &CallerFiles) -> Result<Self, CredentialError> {
+        Err(CredentialError::Absent)
+    }
+
+    /// Is never called.
+    ///
+    /// # Errors
+    ///
+    /// Never.
+    pub fn call(&self, _host: &str) -> Result<Session, Fault> {
+        match self.0 {}
+    }
+}
 
 #[expect(missing_docs, reason = "as with TLS")]
 impl Session {
@@ -74,6 +107,26 @@ impl Session {
 }
 
 impl ClientPort {
+    /// Fails.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError::Absent`].
+    pub fn load(
+        _files: &ClientPortFiles,
+        _cluster: Option<&str>,
+        _may_be_missing: bool,
+    ) -> Result<(Self, Vec<End>), CredentialError> {
+        Err(CredentialError::Absent)
+    }
+
+    /// Is never called.
+    pub fn replace(&self, _new: &Self) {
+        match self.0 {}
+    }
+
+    /// Is never called.
+    ///
     /// # Errors
     ///
     /// Never.
@@ -83,6 +136,28 @@ impl ClientPort {
 }
 
 impl PeerPort {
+    /// Fails.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialError::Absent`].
+    pub fn load(_files: &PeerFiles, _own: u64) -> Result<(Self, Vec<End>), CredentialError> {
+        Err(CredentialError::Absent)
+    }
+
+    /// Is never called.
+    pub fn replace(&self, _new: &Self) {
+        match self.0 {}
+    }
+
+    /// Is never called.
+    #[must_use]
+    pub fn name(&self) -> PeerName {
+        match self.0 {}
+    }
+
+    /// Is never called.
+    ///
     /// # Errors
     ///
     /// Never.

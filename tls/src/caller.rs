@@ -10,18 +10,10 @@ use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls_pki_types::ServerName;
 
 use crate::fault::Fault;
-use crate::files::{CredentialError, Identity, PemFile};
+use crate::files::{CredentialError, Identity};
+use crate::named_files::CallerFiles;
 use crate::provider::{VERSIONS, provider};
 use crate::session::Session;
-
-/// The files of a client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CallerFiles {
-    /// The authorities of servers' certificates. `None`: no server is trusted.
-    pub authorities: Option<PemFile>,
-    /// The client's certificate and its key, if it has one.
-    pub identity: Option<(PemFile, PemFile)>,
-}
 
 /// The credentials of a client. Clones share them.
 #[derive(Clone, Debug)]

@@ -6,22 +6,12 @@ use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 
 use crate::fault::Fault;
-use crate::files::{CredentialError, End, Identity, PemFile};
+use crate::files::{CredentialError, Identity};
+use crate::named_files::{ClientPortFiles, End, PemFile};
 use crate::provider::{VERSIONS, provider};
 use crate::session::Session;
 use crate::slot::Slot;
 use crate::verifier::{Expected, Verifier};
-
-/// The files of a port for clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientPortFiles {
-    /// The certificate of the server, with its chain.
-    pub certificate: PemFile,
-    /// Its key.
-    pub key: PemFile,
-    /// The authorities of client certificates. `None`: clients are not asked for one.
-    pub authorities: Option<PemFile>,
-}
 
 /// The credentials of a port for clients. Clones share them.
 #[derive(Clone, Debug)]

@@ -15,28 +15,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
 use crate::certificate::Certificate;
+use crate::named_files::{End, PemFile};
 use crate::names::PeerName;
 use crate::provider::provider;
-
-/// The content of a file, with its path.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PemFile {
-    /// The path, for messages.
-    pub path: PathBuf,
-    /// The content.
-    pub bytes: Vec<u8>,
-    /// Whether other users than its owner can read the file.
-    pub is_readable_by_others: bool,
-}
-
-/// When a certificate ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
-    /// The file that holds it.
-    pub path: PathBuf,
-    /// The last second at which it is valid, since 1970.
-    pub at: i64,
-}
 
 /// Why credentials cannot be used. Nothing of them is used then.
 #[derive(Debug, Error)]
@@ -129,12 +110,6 @@ pub enum CredentialError {
 }
 
 impl PemFile {
-    /// Content that was not read from a file, under a name for messages.
-    #[must_use]
-    pub fn new(path: impl Into<PathBuf>, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { path: path.into(), bytes: bytes.into(), is_readable_by_others: false }
-    }
-
     fn damaged(&self, why: impl ToString) -> CredentialError {
         CredentialError::Damaged { path: self.path.clone(), why: why.to_string() }
     }

@@ -19,7 +19,7 @@
 //! | `fault` | why a session cannot go on |
 //! | `names` | the identities in certificates: `coracle://CLUSTER/node/ID` and `…/client/NAME` |
 //! | `certificate` | the fields of a certificate |
-//! | `files` | certificates, keys and authorities, checked together |
+//! | `named_files`, `files` | certificates, keys and authorities, checked together |
 //! | `verifier` | which certificates of the other end are accepted |
 //! | `client_port`, `peer_port`, `caller` | the three uses: a port for clients, the connections between nodes, a client |
 //! | `provider` | the one place that chooses the cryptography |
@@ -58,6 +58,7 @@
 //! ```
 
 mod fault;
+mod named_files;
 mod names;
 
 #[cfg(feature = "rustls")]
@@ -86,19 +87,20 @@ mod testing;
 mod absent;
 
 #[cfg(not(feature = "rustls"))]
-pub use absent::{ClientPort, PeerPort, Session};
+pub use absent::{Caller, ClientPort, CredentialError, PeerPort, Session};
 #[cfg(feature = "rustls")]
-pub use caller::{Caller, CallerFiles};
+pub use caller::Caller;
 #[cfg(feature = "rustls")]
 pub use certificate::{Certificate, NotACertificate};
 #[cfg(feature = "rustls")]
-pub use client_port::{ClientPort, ClientPortFiles};
+pub use client_port::ClientPort;
 pub use fault::{Fault, Rejection};
 #[cfg(feature = "rustls")]
-pub use files::{CredentialError, End, PemFile};
+pub use files::CredentialError;
+pub use named_files::{CallerFiles, ClientPortFiles, End, PeerFiles, PemFile};
 pub use names::{ClientName, NAME_BYTES_MAX, PeerName, is_name};
 #[cfg(feature = "rustls")]
-pub use peer_port::{PeerFiles, PeerPort};
+pub use peer_port::PeerPort;
 #[cfg(feature = "rustls")]
 pub use session::{OUTGOING_BYTES_MAX, Session, UNPROCESSED_BYTES_MAX};
 

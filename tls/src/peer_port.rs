@@ -18,7 +18,8 @@ use rustls_pki_types::ServerName;
 
 use crate::client_port::without_resumption;
 use crate::fault::Fault;
-use crate::files::{CredentialError, End, Identity, PemFile};
+use crate::files::{CredentialError, Identity};
+use crate::named_files::{End, PeerFiles};
 use crate::names::PeerName;
 use crate::provider::{VERSIONS, provider};
 use crate::session::Session;
@@ -27,17 +28,6 @@ use crate::verifier::{Expected, Verifier};
 
 /// The name that the library wants for a connection. It is not sent, and not compared.
 const NO_NAME: &str = "node.invalid";
-
-/// The files of a node, for its connections with other nodes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerFiles {
-    /// The certificate of the node, with its chain.
-    pub certificate: PemFile,
-    /// Its key.
-    pub key: PemFile,
-    /// The authorities of the nodes' certificates.
-    pub authorities: PemFile,
-}
 
 /// The credentials of a node towards other nodes. Clones share them.
 #[derive(Clone, Debug)]

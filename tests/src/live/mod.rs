@@ -25,6 +25,7 @@
 use std::time::{Duration, Instant};
 
 mod campaign;
+mod certificates;
 mod group;
 mod guide;
 mod load;
@@ -37,6 +38,7 @@ mod talk;
 mod watch_campaign;
 
 pub use campaign::{Campaign, Summary, Writer, Writers};
+pub use certificates::{Certificates, shake_hands};
 pub use group::Group;
 pub use guide::{Guide, Step};
 pub use load::Load;

@@ -120,7 +120,9 @@ impl Nodes {
     fn setup_in(&self, id: usize, folder: &Path) -> Setup {
         let setup = Setup::node(self.runtimes[id - 1], id as u64, folder);
         match self.machines.get(id - 1) {
-            Some((address, enter)) => setup.with(&format!("--listen {address}:0")).under(enter.clone()),
+            Some((address, enter)) => {
+                setup.with(&format!("--listen {address}:0 --insecure")).under(enter.clone())
+            }
             None => setup.under(self.tracer.clone()),
         }
     }

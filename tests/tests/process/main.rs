@@ -59,6 +59,8 @@ mod snapshots;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod tracing;
 #[cfg(test)]
 mod vanished;

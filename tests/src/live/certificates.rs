@@ -1,0 +1,230 @@
+//! Certificates of a test cluster, made by the program, and a relay through which a client that
+//! speaks plain text reaches a port that speaks TLS.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use coracle_tls::{Caller, CallerFiles, PeerFiles, PeerPort, PemFile, Received, Session};
+
+use super::program;
+
+/// The authorities and certificates of a cluster, in a temporary folder.
+#[derive(Debug)]
+pub struct Certificates {
+    folder: tempfile::TempDir,
+}
+
+impl Certificates {
+    /// Makes the authorities of a cluster, and certificates of the nodes 1 to 3 and of the client
+    /// `teller`.
+    ///
+    /// # Panics
+    ///
+    /// When the program does not make them.
+    #[must_use]
+    pub fn new(cluster: &str) -> Self {
+        let certificates = Self { folder: tempfile::tempdir().expect("there is room for a folder") };
+        certificates.make(&["init", "--cluster", cluster]);
+        for id in ["1", "2", "3"] {
+            certificates.make(&["node", "--id", id, "--host", "kv.example"]);
+        }
+        certificates.make(&["client", "teller"]);
+        certificates
+    }
+
+    /// Runs `coracle cert` in the folder.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn make(&self, words: &[&str]) {
+        let made =
+            Command::new(program()).arg("cert").args(words).arg("--dir").arg(self.folder.path()).output();
+        let made = made.expect("the program runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+
+    /// The path of a file.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The flags of a port for clients that need certificates.
+    #[must_use]
+    pub fn client_port(&self) -> String {
+        let path = |name| self.path(name).display().to_string();
+        format!(
+            "--tls-cert {} --tls-key {} --tls-ca {}",
+            path("node1.pem"),
+            path("node1.key"),
+            path("clients-ca.pem")
+        )
+    }
+
+    /// The flags of a node whose both ports are protected, with the files of the node `files`.
+    #[must_use]
+    pub fn node(&self, files: u64) -> String {
+        let path = |name: String| self.path(&name).display().to_string();
+        format!(
+            "{} --peer-cert {} --peer-key {} --peer-ca {}",
+            self.client_port(),
+            path(format!("node{files}-peer.pem")),
+            path(format!("node{files}-peer.key")),
+            path("peers-ca.pem".to_owned())
+        )
+    }
+
+    /// Runs a client command of the program as the client `teller`.
+    ///
+    /// # Panics
+    ///
+    /// When the program does not run.
+    #[must_use]
+    pub fn run(&self, address: SocketAddr, words: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(words).args(["--connect", &address.to_string()]);
+        for (flag, name) in
+            [("--tls-ca", "clients-ca.pem"), ("--tls-cert", "teller.pem"), ("--tls-key", "teller.key")]
+        {
+            command.arg(flag).arg(self.path(name));
+        }
+        command.output().expect("the program runs")
+    }
+
+    fn pem(&self, name: &str) -> PemFile {
+        let path = self.path(name);
+        let bytes = std::fs::read(&path).expect("the file is there");
+        PemFile::new(path, bytes)
+    }
+
+    /// A node with the files of the node `files`, which trusts the authority of `trusted`.
+    ///
+    /// # Panics
+    ///
+    /// When the files do not fit together.
+    #[must_use]
+    pub fn peer_port(&self, files: u64) -> PeerPort {
+        let files_of = |ending: &str| self.pem(&format!("node{files}-peer.{ending}"));
+        let authorities = self.pem("peers-ca.pem");
+        let loaded = PeerFiles { certificate: files_of("pem"), key: files_of("key"), authorities };
+        PeerPort::load(&loaded, files).expect("the files fit together").0
+    }
+
+    /// The client `teller`.
+    ///
+    /// # Panics
+    ///
+    /// When the files do not fit together.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        let identity = Some((self.pem("teller.pem"), self.pem("teller.key")));
+        let files = CallerFiles { authorities: Some(self.pem("clients-ca.pem")), identity };
+        Caller::load(&files).expect("the files fit together")
+    }
+
+    /// Replaces a file by one of another cluster, or of several.
+    ///
+    /// # Panics
+    ///
+    /// When a file cannot be read or written.
+    pub fn replace(&self, name: &str, by: &[&Path]) {
+        let texts = by.iter().map(|path| std::fs::read(path).expect("the file is there"));
+        let (temporary, all) = (self.path("new.tmp"), texts.collect::<Vec<_>>().concat());
+        std::fs::write(&temporary, all).expect("there is room");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&temporary, mode).expect("the file is ours");
+        std::fs::rename(&temporary, self.path(name)).expect("the file is ours");
+    }
+
+    /// Starts a relay to a port that speaks TLS. Returns the address at which it accepts plain
+    /// text.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system refuses.
+    #[must_use]
+    pub fn relay(&self, to: SocketAddr) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let (address, caller) = (listener.local_addr().expect("it is bound"), self.caller());
+        thread::spawn(move || {
+            for plain in listener.incoming().flatten() {
+                let (mut session, Ok(secured)) =
+                    (caller.call("127.0.0.1").expect("a name"), TcpStream::connect(to))
+                else {
+                    continue;
+                };
+                if shake_hands(&secured, &mut session).is_some() {
+                    relay(plain, secured, session);
+                }
+            }
+        });
+        address
+    }
+}
+
+/// Performs a handshake; `None`: it failed, for the reason that the session states.
+pub fn shake_hands(mut stream: &TcpStream, session: &mut Session) -> Option<()> {
+    let (mut output, mut bytes) = (Vec::new(), [0; 4096]);
+    loop {
+        session.drain(&mut output);
+        _ = stream.write_all(&output);
+        output.clear();
+        if session.fault().is_some() {
+            return None;
+        }
+        if session.is_established() {
+            return Some(());
+        }
+        match stream.read(&mut bytes) {
+            Ok(len @ 1..) => session.receive(&bytes[..len], |_| {}),
+            _ => session.stream_ended(),
+        };
+    }
+}
+
+fn relay(plain: TcpStream, secured: TcpStream, session: Session) {
+    let session = Arc::new(Mutex::new(session));
+    let (plain, secured) = (Arc::new(plain), Arc::new(secured));
+    let (its_plain, its_secured, its_session) =
+        (Arc::clone(&plain), Arc::clone(&secured), Arc::clone(&session));
+    thread::spawn(move || {
+        let mut bytes = [0; 16 << 10];
+        loop {
+            let len = (&*its_plain).read(&mut bytes).unwrap_or(0);
+            let mut sealed = Vec::new();
+            let mut session = its_session.lock().unwrap_or_else(PoisonError::into_inner);
+            match len {
+                0 => session.close(&mut sealed),
+                _ => _ = session.seal(&bytes[..len], &mut sealed),
+            }
+            drop(session);
+            if (&*its_secured).write_all(&sealed).is_err() || len == 0 {
+                _ = its_secured.shutdown(Shutdown::Write);
+                return;
+            }
+        }
+    });
+    thread::spawn(move || {
+        let mut bytes = [0; 16 << 10];
+        loop {
+            let len = (&*secured).read(&mut bytes).unwrap_or(0);
+            let mut text = Vec::new();
+            let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+            let received = match len {
+                0 => session.stream_ended(),
+                _ => session.receive(&bytes[..len], |plaintext| text.extend_from_slice(plaintext)),
+            };
+            drop(session);
+            let is_over = (&*plain).write_all(&text).is_err() || received != Received::Open;
+            if is_over {
+                _ = plain.shutdown(Shutdown::Write);
+                return;
+            }
+        }
+    });
+}
