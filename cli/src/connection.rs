@@ -50,8 +50,8 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Returns whether one end does not accept the other's certificate, or one of them has none: the
-    /// server has not read a request.
+    /// Returns whether one end does not accept the other's certificate, or one of them has none:
+    /// the server has not read a request.
     pub(crate) fn is_denial(&self) -> bool {
         matches!(self, Self::Tls { fault } if fault.is_of_certificates())
     }

@@ -20,8 +20,8 @@ pub(crate) enum Exit {
     Precondition = 5,
     /// The server, its disk or a file failed.
     Failure = 6,
-    /// The client has not proven who it is, or is not allowed what it asks for; or the server has not
-    /// proven who it is.
+    /// The client has not proven who it is, or is not allowed what it asks for; or the server has
+    /// not proven who it is.
     Denied = 7,
     /// An interrupt, such as Ctrl-C.
     Interrupted = 130,

@@ -98,7 +98,7 @@ impl Buffers {
     }
 }
 
-/// What a connection consists of when it begins.
+/// The parts of a connection when it begins.
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) client: ClientHost,

@@ -1,7 +1,7 @@
 //! The listener for clients: accepts TCP connections and starts a task for each.
 //!
-//! Where clients speak TLS, the handshake comes first, in a task of the listener: only a client that
-//! has completed it gets a number, a place and memory.
+//! Where clients speak TLS, the handshake comes first, in a task of the listener: only a client
+//! that has completed it gets a number, a place and memory.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

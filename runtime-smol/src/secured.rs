@@ -121,8 +121,8 @@ impl Channel {
         Ok(sealed)
     }
 
-    /// Takes the plaintext out of bytes that were read; `None`: there is none in them yet. No bytes,
-    /// or no plaintext, mean the end.
+    /// Decrypts bytes that were read; `None`: there is no plaintext in them yet. No bytes, or no
+    /// plaintext, mean the end.
     pub(crate) fn open<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
         let Self { session, plain, is_given, .. } = self;
         let Some(session) = session else { return Ok(Some(bytes)) };

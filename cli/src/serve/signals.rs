@@ -17,7 +17,8 @@ pub(super) struct Signals {
 }
 
 /// Registers the signals of a server. The first one that ends it sets a flag, and a second one ends
-/// the process at once. Both happen in the signal handler, so neither depends on a thread or on I/O.
+/// the process at once. Both happen in the signal handler, so neither depends on a thread or on
+/// I/O.
 ///
 /// Two threads may handle two signals at the same time. So a handler first notes its own signal and
 /// then looks for others: at least one of the two finds the other.

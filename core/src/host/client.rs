@@ -212,8 +212,8 @@ impl ClientHost {
         }
     }
 
-    /// Notes that the client has proven by a certificate that it has this name. Call it once, before
-    /// its first bytes.
+    /// Notes that the client has proven by a certificate that it has this name. Call it once,
+    /// before its first bytes.
     pub fn certified(&mut self, name: &str) {
         self.certified = Some(name.into());
     }

@@ -100,7 +100,7 @@ fn silent_and_noisy_strangers_take_no_place(runtime: Runtime) {
     until("the oldest strangers make room", || is_cut(&silent[0]));
     for seed in 0..20_u64 {
         let mut noisy = TcpStream::connect(server.address()).unwrap();
-        let bytes: Vec<u8> = (0..2000_u64).map(|at| (seed * 31 + at * at) as u8).collect();
+        let bytes: Vec<u8> = (0..2000_u64).map(|at| (seed * 31 + at * at).to_le_bytes()[0]).collect();
         _ = noisy.write_all(&[&[0x16, 3, 1][..], &bytes].concat());
     }
     talk.exchange(r#"{"op":"ping"}"#, r#"{"op":"ping","status":"ok"}"#);
@@ -141,10 +141,10 @@ fn strangers_at_the_peer_port_learn_and_change_nothing(runtime: Runtime) {
          \"cluster\":null,\"configuration_index\":0,\"boot\":1,\"address\":null,\"client_address\":null}}\n",
         7
     );
-    let noise: Vec<u8> = (0..5000_u32).map(|at| (at * at + 7) as u8).collect();
+    let noise: Vec<u8> = (0..5000_u32).map(|at| (at * at + 7).to_le_bytes()[0]).collect();
     for bytes in [&b""[..], hello.as_bytes(), b"GET / HTTP/1.1\r\n\r\n", &noise, &[0x16; 3000]] {
         let heard = answer(&port, bytes);
-        // The first message of a TLS client, and perhaps an alert: no name of a cluster or a member.
+        // The first message of a TLS client, and perhaps an alert: no name of cluster or member.
         assert!(heard.first() == Some(&0x16) && heard.len() < 700, "{heard:?}");
         let text = String::from_utf8_lossy(&heard);
         assert!(!["tea", "coracle", "127."].iter().any(|name| text.contains(name)), "{text:?}");
