@@ -96,14 +96,14 @@ fn silent_and_noisy_strangers_take_no_place(runtime: Runtime) {
     let silent: Vec<_> = (0..100).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
     // There is room for two clients, whatever the strangers do.
     let mut talk = Talk::open(certificates.relay(server.address()));
-    talk.exchange(r#"{"op":"ping"}"#, r#"{"op":"ping","status":"ok"}"#);
+    talk.exchange(r#"{"op":"ping"}"#, r#"{"status":"ok"}"#);
     until("the oldest strangers make room", || is_cut(&silent[0]));
     for seed in 0..20_u64 {
         let mut noisy = TcpStream::connect(server.address()).unwrap();
         let bytes: Vec<u8> = (0..2000_u64).map(|at| (seed * 31 + at * at).to_le_bytes()[0]).collect();
         _ = noisy.write_all(&[&[0x16, 3, 1][..], &bytes].concat());
     }
-    talk.exchange(r#"{"op":"ping"}"#, r#"{"op":"ping","status":"ok"}"#);
+    talk.exchange(r#"{"op":"ping"}"#, r#"{"status":"ok"}"#);
 }
 
 fn protected(runtime: Runtime, certificates: &Certificates) -> Nodes {
@@ -137,7 +137,7 @@ fn strangers_at_the_peer_port_learn_and_change_nothing(runtime: Runtime) {
     until("there is a leader", || certificates.run(client, &["put", "a", "1"]).status.success());
     let port = nodes.peer_address(1);
     let hello = format!(
-        "{{\"format\":\"coracle-peer\",\"version\":2,\"node\":2,\"incarnation\":\"{:016x}\",\"to\":1,\
+        "{{\"format\":\"coracle-peer\",\"version\":3,\"node\":2,\"incarnation\":\"{:016x}\",\"to\":1,\
          \"cluster\":null,\"configuration_index\":0,\"boot\":1,\"address\":null,\"client_address\":null}}\n",
         7
     );
