@@ -252,6 +252,12 @@ mutants! {
     RetryOutcomeForgotten = "retry-outcome-forgotten",
     /// A write of a forgotten client is applied, although it may have been applied before.
     ExpiredSessionTakenForNew = "expired-session-taken-for-new",
+    /// The fingerprints of forgotten clients are removed before their time.
+    FingerprintsRemovedEarly = "fingerprints-removed-early",
+    /// A tick marks fingerprints that its leader had not applied.
+    UnsettledMarked = "unsettled-marked",
+    /// A snapshot does not say since when clients are forgotten.
+    MarksNotSaved = "marks-not-saved",
     /// A write with a forgotten number is applied, although it may have been applied before.
     ForgottenNumberTakenForNew = "forgotten-number-taken-for-new",
     /// The proxy sends requests in flight at one node to the next leader as well.

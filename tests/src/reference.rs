@@ -71,7 +71,9 @@ pub struct EntryText<'a> {
     /// The time to live that the entry sets, in milliseconds.
     pub ttl_ms: Option<u64>,
     /// The last entry that the leader of a tick had applied.
-    applied: Option<u64>,
+    pub applied: Option<u64>,
+    /// The log time of a tick, in microseconds.
+    pub time_us: Option<u64>,
     #[serde(borrow, default)]
     expired: Vec<Cow<'a, str>>,
     #[serde(borrow, default, rename = "if")]

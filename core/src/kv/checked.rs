@@ -230,6 +230,7 @@ pub(super) fn accept_line(
     if let Some(text) = line.strip_prefix("{\"level\":") {
         let is_first = is_at_head && head.first == Revision::NONE;
         let level = read_level(text)?;
+        sessions.keep_by_time();
         return if is_first { Ok(StateLine::Level(level)) } else { Err(StateLineError::Order) };
     }
     if let Some(text) = line.strip_prefix("{\"tick\":") {
@@ -238,6 +239,9 @@ pub(super) fn accept_line(
         return if is_next { Ok(StateLine::Tick(tick, time)) } else { Err(StateLineError::Order) };
     }
     restore_unless_mutant(sessions, line).map_err(StateLineError::Session)?;
+    if sessions.last_mark().is_some_and(|mark| mark > head.tick.1) {
+        return Err(StateLineError::Tick);
+    }
     if last_key.is_none() { Ok(StateLine::Session) } else { Err(StateLineError::Order) }
 }
 

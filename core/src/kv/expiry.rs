@@ -229,6 +229,16 @@ impl Expiries {
         }))
     }
 
+    /// When this time has passed since the last tick.
+    pub(super) fn at_elapsed(&self, time: Duration) -> Instant {
+        self.now + time.saturating_sub(self.elapsed())
+    }
+
+    /// A tick that states only the log time.
+    pub(super) fn empty_tick(&self, applied: Revision) -> Tick {
+        Tick { time: self.log_time(), applied, expired: Vec::new() }
+    }
+
     /// When a leader has to propose a tick, if nothing changes before.
     pub(super) fn next_tick_at(&self) -> Option<Instant> {
         let dated = self.dated.first().map(|(until, _)| self.now + until.since(self.log_time()));

@@ -62,8 +62,8 @@ pub use scan::{Found, Item, Page, Query, Scan, ScanContent};
 pub use selection::Selection;
 pub use session::{CLIENT_BYTES_MAX, ClientName, LoggedSession, SEQ_MAX, Session, SessionError};
 pub use session_table::{
-    CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, SESSION_BYTES_MAX, SESSION_WINDOW, SESSIONS_MAX, SessionLimits,
-    SessionLineError, SessionTable,
+    CLIENT_MEMORY_BYTES_MAX, EXPIRED_MAX, FINGERPRINT_KEPT_FOR, FINGERPRINTS_MAX, SESSION_BYTES_MAX,
+    SESSION_WINDOW, SESSIONS_MAX, SessionLimits, SessionLineError, SessionTable,
 };
 pub use state::State;
 pub use store::Store;

@@ -50,6 +50,9 @@ pub enum Outcome {
     /// No effect: the session table has forgotten too much to tell whether the write was applied
     /// before.
     SessionExpired,
+    /// No effect: the client of the session is new, and the session table has no room for the
+    /// fingerprint that it must keep of each client.
+    TooManySessions,
 }
 
 /// The outcome of a transaction.
@@ -130,7 +133,7 @@ impl Applied {
     ///
     /// # Panics
     ///
-    /// When the outcome is that the session has expired, which is not remembered.
+    /// When the session rejected the write, which is not remembered.
     pub(crate) fn push_json(&self, line: &mut String) {
         match &self.outcome {
             Outcome::Done if self.meta.is_known() => {
@@ -162,7 +165,9 @@ impl Applied {
                 line.push(']');
                 self.close_with_meta(line);
             }
-            Outcome::SessionExpired => panic!("that a session has expired is no outcome to remember"),
+            Outcome::SessionExpired | Outcome::TooManySessions => {
+                panic!("a write that its session rejects has no outcome to remember")
+            }
         }
     }
 

@@ -9,23 +9,29 @@
 //! The table has limits, and it rejects what it can no longer deduplicate. A write at or below a
 //! forgotten number, and any write of a forgotten client, is answered as expired and not applied,
 //! because it may have been applied before. Of each forgotten client, a fingerprint of the name
-//! remains. A new client whose name has the same fingerprint is rejected as well, which is safe.
-//! The fingerprints have a limit, too: a client that returns after that many other clients were
-//! forgotten is taken for a new one.
+//! remains. A new client whose name has the same fingerprint is rejected as well, which is safe. A
+//! fingerprint is kept for a time, and new clients are rejected while there are too many
+//! ([`forgotten`]). Only a cluster whose level is the first one has no log time: there, a client
+//! that returns after a number of other clients were forgotten is taken for a new one.
 //!
 //! The table is part of the replicated state and equal on all nodes. So no clock decides here:
 //! clients are forgotten in the order of their last use in the log. The table does not authenticate
 //! clients: names are not secret.
 
+mod forgotten;
 mod lines;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::outcome::{Applied, Outcome};
 use super::session::{ClientName, Session};
+use super::ttl::LogTime;
 use crate::mutant::{self, Mutant};
 
+use forgotten::{Forgotten, MARKS_PER_TIME};
 pub use lines::SessionLineError;
+pub(super) use lines::SessionLines;
 
 /// The number of sequence numbers below a client's highest one that the table deduplicates. It
 /// equals the most requests that a connection has in flight.
@@ -38,8 +44,16 @@ pub const SESSION_BYTES_MAX: usize = 64 << 20;
 /// kept even if it alone exceeds the limit. Only CAS commands that failed on large values, and
 /// transactions that read such values, come near it.
 pub const CLIENT_MEMORY_BYTES_MAX: usize = 1 << 20;
-/// The most forgotten clients whose fingerprints are kept.
+/// The most forgotten clients whose fingerprints are kept in a cluster whose level is the first
+/// one.
 pub const EXPIRED_MAX: usize = 100_000;
+/// The number of fingerprints of forgotten clients at which new clients are rejected: about 16 MB.
+/// Above half of it, fingerprints are removed once their time has passed. So on average 400 new
+/// clients a second are accepted without end, and 500,000 at once.
+pub const FINGERPRINTS_MAX: usize = 500_000;
+/// The least time for which the fingerprint of a forgotten client is kept, chosen much longer than
+/// any client goes on retrying a write.
+pub const FINGERPRINT_KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// The estimated memory of a client without its name and outcomes: three tree nodes and two
 /// counters.
@@ -64,6 +78,10 @@ pub struct SessionLimits {
     pub client_bytes_max: usize,
     /// See [`EXPIRED_MAX`].
     pub expired_max: usize,
+    /// See [`FINGERPRINTS_MAX`].
+    pub fingerprints_max: usize,
+    /// See [`FINGERPRINT_KEPT_FOR`], in log time.
+    pub kept_for: Duration,
 }
 
 impl Default for SessionLimits {
@@ -74,6 +92,8 @@ impl Default for SessionLimits {
             window: SESSION_WINDOW,
             client_bytes_max: CLIENT_MEMORY_BYTES_MAX,
             expired_max: EXPIRED_MAX,
+            fingerprints_max: FINGERPRINTS_MAX,
+            kept_for: FINGERPRINT_KEPT_FOR,
         }
     }
 }
@@ -87,6 +107,8 @@ pub(super) enum Memory {
     Done(Applied),
     /// The write may have been applied: its outcome was forgotten.
     Expired,
+    /// The client is new, and too many clients were forgotten a short time ago.
+    Full,
 }
 
 /// The session table: the outcomes of the clients' recent writes.
@@ -100,10 +122,10 @@ pub struct SessionTable {
     bytes: usize,
     /// The number of outcomes of all clients.
     outcomes: usize,
-    /// Fingerprints of forgotten clients, in the order in which they were forgotten.
-    expired: VecDeque<u64>,
-    /// The same fingerprints as a set, for look-ups.
-    expired_set: BTreeSet<u64>,
+    /// The fingerprints of forgotten clients.
+    expired: Forgotten,
+    /// Whether fingerprints are kept for a time, because the log has a time.
+    keeps_by_time: bool,
 }
 
 /// The table's entry for one client.
@@ -151,12 +173,44 @@ impl SessionTable {
     /// The approximate memory of the whole table in bytes, including the fingerprints.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        /// The size of an element of a queue and of a half-full tree.
-        const FINGERPRINT_BYTES: usize = 48;
+        /// The size of an element of a queue and of a tree, both with spare capacity.
+        const FINGERPRINT_BYTES: usize = 32;
         /// The memory of the revisions of an outcome. It does not count towards the limits, because
         /// the limits decide what the table holds, and all versions must hold the same.
         const META_BYTES: usize = 32;
         self.bytes + META_BYTES * self.outcomes + FINGERPRINT_BYTES * self.expired.len()
+    }
+
+    /// Returns whether a new client is rejected. One that is remembered may still cause others to
+    /// be forgotten, so there are at most [`SessionLimits::clients_max`] fingerprints more than the
+    /// limit.
+    fn is_full(&self) -> bool {
+        self.keeps_by_time && self.expired.len() >= self.limits.fingerprints_max
+    }
+
+    /// Keeps fingerprints for a time from now on, because the log has a time.
+    pub(super) fn keep_by_time(&mut self) {
+        self.keeps_by_time = true;
+    }
+
+    /// Notes that a tick with this log time was applied. `is_settled`: its leader had applied the
+    /// tick before.
+    pub(super) fn ticked(&mut self, time: LogTime, is_settled: bool) {
+        if self.keeps_by_time {
+            let len_max = self.limits.fingerprints_max / 2;
+            self.expired.ticked(time, is_settled, self.limits.kept_for, len_max);
+        }
+    }
+
+    /// How long after the last tick this table needs another one; `None`: it needs none.
+    pub(super) fn next_tick_after(&self) -> Option<Duration> {
+        let is_half_full = self.keeps_by_time && self.expired.len() > self.limits.fingerprints_max / 2;
+        is_half_full.then_some(self.limits.kept_for / MARKS_PER_TIME)
+    }
+
+    /// The log time of the last mark; `None`: there is none.
+    pub(super) fn last_mark(&self) -> Option<LogTime> {
+        self.expired.marks().back().map(|mark| mark.time)
     }
 
     /// Looks up a write that is about to be applied. This counts as a use of the client, whatever
@@ -164,9 +218,13 @@ impl SessionTable {
     pub(super) fn recall(&mut self, session: &Session) -> Memory {
         self.touch(session.client().as_str());
         let Some(client) = self.clients.get(session.client()) else {
-            let is_expired = self.expired_set.contains(&fingerprint(session.client().as_str()))
+            let is_expired = self.expired.contains(fingerprint(session.client().as_str()))
                 && !mutant::is_active(Mutant::ExpiredSessionTakenForNew);
-            return if is_expired { Memory::Expired } else { Memory::New };
+            return match is_expired {
+                true => Memory::Expired,
+                false if self.is_full() => Memory::Full,
+                false => Memory::New,
+            };
         };
         match client.outcomes.get(&session.seq()) {
             Some(outcome) => recalled_by_mutant().unwrap_or_else(|| Memory::Done(outcome.clone())),
@@ -221,14 +279,10 @@ impl SessionTable {
             let client = self.clients.remove(&name).expect("every place has a client");
             self.bytes -= client.bytes;
             self.outcomes -= client.outcomes.len();
-            let fingerprint = fingerprint(name.as_str());
-            if self.expired_set.insert(fingerprint) {
-                self.expired.push_back(fingerprint);
-            }
+            self.expired.add(fingerprint(name.as_str()));
         }
-        while self.expired.len() > self.limits.expired_max {
-            let fingerprint = self.expired.pop_front().expect("there are too many");
-            self.expired_set.remove(&fingerprint);
+        if !self.keeps_by_time {
+            self.expired.remove(self.expired.len().saturating_sub(self.limits.expired_max));
         }
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::change::Changes;
 use super::checked::{Head, StateLine, StateLineError, accept_line};
-use super::command::Write;
+use super::command::{Command, Write};
 use super::level::Level;
 use super::outcome::{Applied, Outcome};
 use super::revision::{KeyMeta, Revision};
 use super::selection::Selection;
-use super::session_table::{Memory, SessionLimits, SessionTable};
+use super::session_table::{Memory, SessionLimits, SessionLines, SessionTable};
 use super::store::Store;
 use super::text::Key;
 use super::ttl::{LogTime, Tick};
@@ -24,9 +24,11 @@ use crate::time::Instant;
 pub struct State {
     store: Store,
     sessions: SessionTable,
-    /// The lines of the level, the last tick and the session table at the frozen moment, as far as
-    /// they are not read yet.
+    /// The lines of the level and the last tick at the frozen moment, as far as they are not read
+    /// yet.
     frozen_lines: VecDeque<String>,
+    /// The same of the session table.
+    frozen_sessions: SessionLines,
 }
 
 /// Two states are equal when their maps and session tables are. A snapshot in progress makes no
@@ -57,22 +59,37 @@ impl State {
     /// Builds a state from its parts.
     #[must_use]
     pub fn from_parts(store: Store, sessions: SessionTable) -> Self {
-        Self { store, sessions, frozen_lines: VecDeque::new() }
+        Self { store, sessions, frozen_lines: VecDeque::new(), frozen_sessions: SessionLines::default() }
     }
 
     /// Applies a write of the entry at revision `at`, unless its session shows that it was applied
-    /// before: then returns its first outcome. A write whose session has expired is not applied.
+    /// before: then returns its first outcome. A write whose session has expired, or cannot be
+    /// remembered, is not applied.
     pub fn apply(&mut self, write: &Write, at: Revision) -> Applied {
-        let Some(session) = &write.session else { return self.store.apply(&write.command, at) };
+        let Some(session) = &write.session else { return self.apply_without_session(&write.command, at) };
         match self.sessions.recall(session) {
             Memory::Done(applied) => self.with_known_meta(applied),
             Memory::Expired => Outcome::SessionExpired.without_meta(),
+            Memory::Full => Outcome::TooManySessions.without_meta(),
             Memory::New => {
                 let applied = self.store.apply(&write.command, at);
                 self.sessions.remember(session, applied.clone());
                 applied
             }
         }
+    }
+
+    fn apply_without_session(&mut self, command: &Command, at: Revision) -> Applied {
+        let (before, _) = self.store.expiries().last_tick();
+        let applied = self.store.apply(command, at);
+        match command {
+            Command::RaiseLevel(_) => self.sessions.keep_by_time(),
+            Command::Tick(tick) => {
+                self.sessions.ticked(self.store.expiries().last_tick().1, tick.applied >= before);
+            }
+            _ => {}
+        }
+        applied
     }
 
     /// Returns the outcome with the entry that raised the level as the revision, if it is from
@@ -105,7 +122,15 @@ impl State {
     /// When a leader has to propose a tick, if nothing changes before.
     #[must_use]
     pub fn next_tick_at(&self) -> Option<Instant> {
-        self.store.expiries().next_tick_at()
+        let for_sessions = self.sessions.next_tick_after();
+        let for_sessions = for_sessions.map(|after| self.store.expiries().at_elapsed(after));
+        self.store.expiries().next_tick_at().into_iter().chain(for_sessions).min()
+    }
+
+    /// Returns whether keys expire or the session table needs log time, so that a leader has to
+    /// propose ticks.
+    pub(crate) fn needs_ticks(&self) -> bool {
+        self.store.expiring_len() > 0 || self.sessions.next_tick_after().is_some()
     }
 
     /// Returns the tick that a leader has to propose now, if one is due. `applied` is the last
@@ -118,7 +143,10 @@ impl State {
         dates: bool,
         is_proposed: impl Fn(&Key) -> bool,
     ) -> Option<Tick> {
-        self.store.expiries().due_tick(applied, dates, is_proposed)
+        let elapsed = self.store.expiries().elapsed();
+        let for_sessions = dates && self.sessions.next_tick_after().is_some_and(|after| elapsed >= after);
+        let tick = self.store.expiries().due_tick(applied, dates, is_proposed);
+        tick.or_else(|| for_sessions.then(|| self.store.expiries().empty_tick(applied)))
     }
 
     /// Removes the changes that [`State::apply`] has made since the last call.
@@ -159,28 +187,29 @@ impl State {
         let (tick, LogTime(time)) = self.store.expiries().last_tick();
         let has_ticked = tick > Revision::NONE && !mutant::is_active(Mutant::LogTimeNotSaved);
         let tick = has_ticked.then(|| format!("{{\"tick\":{tick},\"time_us\":{time}}}"));
-        // One line per client, some thousands: few compared with the keys, so they are built at
-        // once.
-        self.frozen_lines = level.into_iter().chain(tick).chain(self.sessions.lines()).collect();
+        self.frozen_lines = level.into_iter().chain(tick).collect();
+        self.frozen_sessions = self.sessions.lines();
     }
 
     /// Discards the frozen state.
     pub fn thaw(&mut self) {
         self.store.thaw();
         self.frozen_lines.clear();
+        self.frozen_sessions = SessionLines::default();
     }
 
     /// Appends the next lines of the frozen state to `text`, each with its line break, until it
     /// holds `bytes_max` bytes. Returns whether all lines were read. Equal states always give the
     /// same lines.
     pub fn read_frozen(&mut self, text: &mut String, bytes_max: usize) -> bool {
-        while text.len() < bytes_max
-            && let Some(line) = self.frozen_lines.pop_front()
-        {
+        while text.len() < bytes_max {
+            let Some(line) = self.frozen_lines.pop_front().or_else(|| self.frozen_sessions.next()) else {
+                return self.store.read_frozen(text, bytes_max);
+            };
             text.push_str(&line);
             text.push('\n');
         }
-        self.frozen_lines.is_empty() && self.store.read_frozen(text, bytes_max)
+        false
     }
 
     /// Accepts the next line of [`State::read_frozen`], without its line break, and rejects any

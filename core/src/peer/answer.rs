@@ -95,6 +95,7 @@ fn write_outcome(outcome: &Outcome, meta: KeyMeta, to: &mut Writer<'_>) {
             to.option(actual.as_ref(), |to, value| write_value(value, to));
         }
         Outcome::SessionExpired => to.u8(4),
+        Outcome::TooManySessions => to.u8(8),
         outcome => {
             to.u8(if meta.ttl.is_some() { 7 } else { 6 });
             let mut json = String::new();
@@ -117,6 +118,7 @@ fn read_outcome(from: &mut Reader<'_>) -> Option<Applied> {
             applied.meta.ttl = if kind == 7 { Some(Ttl::from_ms(from.u64()?)?) } else { None };
             applied
         }
+        8 => Outcome::TooManySessions.without_meta(),
         _ => return None,
     })
 }

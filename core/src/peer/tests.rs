@@ -184,14 +184,13 @@ fn answers() -> Vec<Answer> {
         RequestRefusal::Change(ChangeError::Unchanged),
         RequestRefusal::Change(ChangeError::Invalid),
     ];
-    let role = |role| Status { role, leader: None, ..status };
-    let roles = [Role::Follower, Role::Candidate, Role::Leader].map(role);
     let learner = Status { role: Role::Follower, is_learner: true, ..status };
     let mut answers = vec![
         applied(Outcome::Done.without_meta()),
         applied(Outcome::NotFound.without_meta()),
         applied(Outcome::Mismatch { actual: Some(value()) }.without_meta()),
         applied(Outcome::SessionExpired.without_meta()),
+        applied(Outcome::TooManySessions.without_meta()),
         applied(Outcome::Done.with_meta(meta)),
         applied(Outcome::Sum(-3).with_meta(meta)),
         applied(Outcome::Sum(-3).with_meta(expiring)),
@@ -223,7 +222,8 @@ fn answers() -> Vec<Answer> {
             end: None,
         })),
     ];
-    answers.extend(roles.map(|status| Answer::Status(Box::new(status))));
+    let roles = [Role::Follower, Role::Candidate, Role::Leader];
+    answers.extend(roles.map(|role| Answer::Status(Box::new(Status { role, leader: None, ..status }))));
     answers.extend(refused.map(Answer::Refused));
     answers
 }

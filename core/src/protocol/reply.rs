@@ -15,6 +15,8 @@ use crate::replica::{Answer, Status};
 /// for an earlier one.
 const SESSION_EXPIRED: &str = "this session or sequence number has expired: this request had no effect, but \
     an earlier request with the same number may have; start a new session with a new client name";
+const TOO_MANY_SESSIONS: &str = "too many sessions were started within ten minutes: this request had no \
+    effect; retry later, or use a session that is in use";
 
 /// The members of the reply for a key that does not exist.
 const NOT_FOUND: &str =
@@ -157,6 +159,7 @@ fn push_outcome(line: &mut String, shape: &Shape, wants_meta: bool, outcome: &Ou
                 Outcome::OutOfRange => ("out_of_range", "the sum does not fit a signed 64-bit number"),
                 Outcome::TooLarge => ("too_large", "the values that the transaction reads are too large"),
                 Outcome::SessionExpired => ("session_expired", SESSION_EXPIRED),
+                Outcome::TooManySessions => ("busy", TOO_MANY_SESSIONS),
                 _ => ("bad_request", OTHER_REQUEST),
             };
             push_error(line, code, message, true);

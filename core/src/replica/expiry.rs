@@ -3,7 +3,8 @@
 //! The state machine says which keys are due, and when the next one is (`kv/expiry.rs`). A leader
 //! proposes a tick only once it has applied everything that was in its log when it was elected:
 //! before that, its log time may be that of an older tick. A few ticks may be in flight, so that a
-//! million keys that are due at the same time do not wait for a million round trips.
+//! million keys that are due at the same time do not wait for a million round trips. The session
+//! table needs ticks, too, while it holds the fingerprints of many forgotten clients.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -70,7 +71,7 @@ impl Replica {
 
     /// Returns whether this node leads, knows the log time, and has not too many ticks in flight.
     fn may_tick(&self) -> bool {
-        self.state.store().expiring_len() > 0
+        self.state.needs_ticks()
             && self.ticks.in_flight.len() < TICKS_IN_FLIGHT_MAX
             && self.node.role() == Role::Leader
             && self.level() >= Level::REVISIONS

@@ -31,6 +31,8 @@ impl World {
         if let Returned::Applied { index, outcome, .. } = returned {
             if *outcome == Outcome::SessionExpired {
                 self.trace.sight("a session expired");
+            } else if *outcome == Outcome::TooManySessions {
+                self.trace.sight("a new session was rejected");
             } else if self.invariants.model.is_retry(*index) {
                 self.trace.sight("a retry was answered from the session table");
             }

@@ -12,7 +12,7 @@ use coracle_core::{Answer, Request};
 
 use super::dice::Dice;
 use super::drawing::touched;
-use super::settings::SimSettings;
+use super::settings::{KEPT_FOR_RETRIES, SimSettings};
 
 /// A request with everything that its client knows about it.
 #[derive(Clone, Debug)]
@@ -134,6 +134,9 @@ pub struct Clients {
     known: LogIndex,
     /// Whether clients send no more writes.
     pub only_read: bool,
+    /// Whether clients retry the writes of their sessions. If forgotten clients are soon taken for
+    /// new ones, they must not: a retry may come too late.
+    pub retries: bool,
     /// The number of requests with an outcome.
     pub answered: u64,
     /// The number of requests without an outcome.
@@ -186,7 +189,16 @@ impl Clients {
         let client = |number| Client { session: session(number), ..Client::default() };
         let clients = (0..settings.clients).map(client).collect();
         let origin = LogIndex::ORIGIN;
-        Self { clients, acknowledged: origin, known: origin, only_read: false, answered: 0, failed: 0 }
+        let retries = settings.session_limits.kept_for >= KEPT_FOR_RETRIES;
+        Self {
+            clients,
+            acknowledged: origin,
+            known: origin,
+            only_read: false,
+            retries,
+            answered: 0,
+            failed: 0,
+        }
     }
 
     /// The highest index of any answer to any client.
@@ -288,7 +300,7 @@ impl Clients {
                 client.last_rev = meta.rev;
                 match outcome {
                     Outcome::Mismatch { actual } => client.last_value.clone_from(actual),
-                    Outcome::SessionExpired => client.take_new_name(ticket, &operation),
+                    Outcome::SessionExpired => client.take_new_name(ticket, &operation, self.retries),
                     _ => {}
                 }
             }
@@ -310,7 +322,8 @@ impl Clients {
     /// Returns whether a request that got this reply is going to be retried.
     #[must_use]
     pub fn may_ask_again(&self, operation: &Operation, returned: &Returned) -> bool {
-        operation.session_write.is_some() && matches!(returned, Returned::Failed(_)) && !self.only_read
+        let is_write = operation.session_write.is_some() && matches!(returned, Returned::Failed(_));
+        is_write && self.retries && !self.only_read
     }
 
     /// Keeps a request of a client for a retry.
@@ -341,9 +354,13 @@ impl Clients {
 
 impl Client {
     /// Starts a new session after a write was rejected because the old one has expired, unless an
-    /// earlier rejection already did so.
-    fn take_new_name(&mut self, ticket: Ticket, operation: &Operation) {
+    /// earlier rejection already did so. A client that does not retry its writes mostly keeps its
+    /// name, so that some come back once they are taken for new ones.
+    fn take_new_name(&mut self, ticket: Ticket, operation: &Operation, retries: bool) {
         let Some(Request::Write { session: Some(expired), .. }) = &operation.session_write else { return };
+        if !retries && !expired.seq().is_multiple_of(8) {
+            return;
+        }
         if let Some(own) = self.session.as_mut().filter(|own| own.name == *expired.client()) {
             let number = usize::try_from(ticket.connection).expect("few clients") - 1;
             *own = OwnSession::new(number, own.generation + 1);

@@ -109,7 +109,7 @@ fn live_through(world: &mut World) -> Verdict {
     // reaches converge.
     world.clients_ask = false;
     world.calm_watchers(leader);
-    let rest = micros(world.settings.request_timeout) + bound / 2;
+    let rest = (micros(world.settings.request_timeout) + bound / 2).max(world.watchers.rest());
     let end = world.now + rest;
     world.run_until(end)?;
     // L3: a healthy leader keeps leading, also when a node that was cut off comes back.

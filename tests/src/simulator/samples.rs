@@ -135,7 +135,8 @@ impl Groups {
 fn answer_to_write(operation: &Operation, returned: &Returned) -> Option<MapAnswered> {
     match returned {
         Returned::Failed(RequestError::Timeout | RequestError::Storage) => Some(MapAnswered::Unknown),
-        Returned::Failed(_) | Returned::Applied { outcome: Outcome::SessionExpired, .. } => {
+        Returned::Failed(_)
+        | Returned::Applied { outcome: Outcome::SessionExpired | Outcome::TooManySessions, .. } => {
             operation.may_have_happened.then_some(MapAnswered::Unknown)
         }
         Returned::Applied { outcome, meta, .. } => Some(MapAnswered::Applied(outcome.clone(), *meta)),

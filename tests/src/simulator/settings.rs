@@ -13,7 +13,7 @@ use coracle_core::raft::ClockDrift;
 use coracle_core::{ReplicaLimits, SnapshotPolicy, WatchLimits};
 
 use super::dice::Dice;
-use super::watchers::watch_limits;
+use super::watchers::{mixed, watch_limits};
 
 /// The kinds of faults that are injected repeatedly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -284,7 +284,7 @@ impl SimSettings {
             weights: draw_weights(dice),
             upgraded_at: dice.one_of(&[0, 0, 0, 3_000_000]),
             session_clients: dice.one_of(&[0, clients, clients.div_ceil(2)]),
-            session_limits: draw_session_limits(dice),
+            session_limits: short_memory(draw_session_limits(dice), dice.tape()),
             value_bytes_max: dice.one_of(&[0, 20, 200]),
             snapshots,
             retained_bytes: dice.one_of(&[0, 0, 300, 4 << 20]),
@@ -371,6 +371,9 @@ fn draw_weights(dice: &mut Dice) -> Weights {
     }
 }
 
+/// A time for which forgotten clients are remembered that no run reaches.
+pub(super) const KEPT_FOR_RETRIES: Duration = Duration::from_secs(600);
+
 /// Draws the limits of sessions: few sessions, sequence numbers or bytes, or more than a run ever
 /// uses.
 fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
@@ -383,7 +386,20 @@ fn draw_session_limits(dice: &mut Dice) -> SessionLimits {
         // Clients take a new name when theirs has expired. With a lower limit, a name that was
         // forgotten twice could not be told from a new one.
         expired_max: all.expired_max,
+        ..all
     }
+}
+
+/// In a third of the runs, forgotten clients are soon taken for new ones, or new ones are rejected.
+/// This follows from the choices of the run and takes none from the dice.
+fn short_memory(limits: SessionLimits, tape: &[u32]) -> SessionLimits {
+    let mut rng = fastrand::Rng::with_seed(mixed(tape) ^ 2);
+    if rng.u32(..3) > 0 {
+        return limits;
+    }
+    let kept_for =
+        [KEPT_FOR_RETRIES, Duration::from_millis(400), Duration::from_millis(1500)][rng.usize(..3)];
+    SessionLimits { fingerprints_max: [1, 6][rng.usize(..2)], kept_for, ..limits }
 }
 
 /// Draws the time between faults; `None` for no faults.

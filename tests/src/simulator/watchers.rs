@@ -17,7 +17,8 @@ use coracle_core::kv::HistoryLimits;
 use coracle_core::memory::MemoryBudget;
 use coracle_core::proxy::{Answered, RequestError};
 use coracle_core::{
-    Answer, ClusterId, Input, KnownCluster, Request, RequestId, WatchAnswer, WatchLimits, WatchPart,
+    Answer, ClusterId, Input, KnownCluster, Request, RequestId, VIEW_TIMEOUT, WatchAnswer, WatchLimits,
+    WatchPart,
 };
 
 use super::invariants::watches::{Followed, Heard, Selected};
@@ -79,7 +80,7 @@ struct Session {
 }
 
 /// Mixes the choices of a run into one number.
-fn mixed(tape: &[u32]) -> u64 {
+pub(super) fn mixed(tape: &[u32]) -> u64 {
     tape.iter().fold(7, |mixed: u64, choice| {
         (mixed.rotate_left(5) ^ u64::from(*choice)).wrapping_mul(0x517c_c1b7_2722_0a95)
     })
@@ -111,6 +112,14 @@ impl Watchers {
 
     pub(super) fn len(&self) -> usize {
         self.watchers.len()
+    }
+
+    /// The time after which every watcher that reads eagerly has come to the end, in microseconds.
+    /// The views of watchers that have left hold their places until a timeout, which may take a
+    /// quarter longer on the slowest clock.
+    pub(super) fn rest(&self) -> u64 {
+        let timeout = u64::try_from(VIEW_TIMEOUT.as_micros()).expect("some seconds");
+        if self.watchers.is_empty() { 0 } else { timeout * 3 / 2 }
     }
 }
 

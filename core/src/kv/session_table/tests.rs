@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::kv::session::LoggedSession;
-use crate::kv::{LoggedWrite, Operation, Revision, SEQ_MAX, State, Value, Write};
+use crate::kv::{
+    Command, Level, LogTime, LoggedWrite, Operation, Revision, SEQ_MAX, State, Tick, Value, Write,
+};
 
 fn limits() -> SessionLimits {
     SessionLimits::default()
@@ -42,8 +44,24 @@ fn recount(sessions: &SessionTable) -> usize {
     sessions.clients.iter().map(of_client).sum()
 }
 
-fn rebuilt(sessions: &SessionTable) -> SessionTable {
+fn raise_level(state: &mut State, at: u64) {
+    let raise = Write { session: None, command: Command::RaiseLevel(Level::REVISIONS) };
+    assert_eq!(state.apply(&raise, Revision(at)).outcome, Outcome::Done);
+}
+
+/// Applies a tick with this log time in microseconds, whose leader had applied `applied`.
+fn tick(state: &mut State, at: u64, time: u64, applied: u64) {
+    let tick = Tick { time: LogTime(time), applied: Revision(applied), expired: Vec::new() };
+    let tick = Write { session: None, command: Command::Tick(tick.into()) };
+    assert_eq!(state.apply(&tick, Revision(at)).outcome, Outcome::Done);
+}
+
+fn rebuilt(state: &State) -> SessionTable {
+    let sessions = state.sessions();
     let mut other = SessionTable::new(sessions.limits);
+    if state.store().level() > Level::FIRST {
+        other.keep_by_time();
+    }
     for line in sessions.lines() {
         assert_eq!(other.restore(&line), Ok(()), "{line}");
     }
@@ -147,6 +165,83 @@ fn forgotten_clients_are_told_from_new_ones_up_to_a_limit() {
     assert_eq!(apply(&mut state, &put("a", 1, "2")), Outcome::Done, "a stranger");
 }
 
+/// A table with one client and three fingerprints: `a`, `b` and `c` are forgotten, in this order.
+fn timed() -> State {
+    let kept_for = Duration::from_secs(60);
+    let limits = SessionLimits { clients_max: 1, expired_max: 1, fingerprints_max: 3, kept_for, ..limits() };
+    let mut state = State::new(limits);
+    raise_level(&mut state, 1);
+    for client in ["a", "b", "c", "d"] {
+        assert_eq!(apply(&mut state, &put(client, 1, "1")), Outcome::Done);
+    }
+    state
+}
+
+#[test]
+fn new_clients_are_rejected_while_too_many_were_forgotten_a_short_time_ago() {
+    const SECOND: u64 = 1_000_000;
+    let mut state = timed();
+    assert_eq!(apply(&mut state, &put("e", 1, "2")), Outcome::TooManySessions);
+    assert_eq!(apply(&mut state, &put("d", 2, "1")), Outcome::Done, "it is remembered");
+    assert_eq!(apply(&mut state, &put("a", 1, "2")), Outcome::SessionExpired);
+    assert_eq!(state.sessions().next_tick_after(), Some(Duration::from_secs(1)));
+    // The second tick says that they were forgotten at its time or before.
+    tick(&mut state, 10, 5 * SECOND, 9);
+    tick(&mut state, 11, 6 * SECOND, 10);
+    tick(&mut state, 12, 66 * SECOND - 1, 11);
+    assert_eq!(apply(&mut state, &put("e", 1, "2")), Outcome::TooManySessions);
+    tick(&mut state, 13, 66 * SECOND, 12);
+    assert_eq!((state.sessions().expired.len(), state.sessions().next_tick_after()), (1, None));
+    for client in ["c", "b", "a"] {
+        let outcome = if client == "c" { Outcome::SessionExpired } else { Outcome::Done };
+        assert_eq!(apply(&mut state, &put(client, 1, "2")), outcome, "{client}");
+    }
+    let lines: Vec<_> = state.sessions().lines().skip(1).collect();
+    let fingerprints = ["c", "d", "b"].map(|name| format!("\"{:016x}\"", fingerprint(name)));
+    let expired = format!("{{\"expired\":[{}]}}", fingerprints.join(","));
+    assert_eq!(lines, [expired.as_str(), r#"{"marks":[[6000000,1]],"at_tick":1}"#]);
+    assert_eq!(rebuilt(&state), *state.sessions());
+}
+
+/// A tick that its leader proposed before it had applied the tick before may be committed much
+/// later, with writes in between.
+#[test]
+fn a_tick_says_nothing_about_clients_that_its_leader_had_not_applied() {
+    let mut state = timed();
+    tick(&mut state, 10, 0, 9);
+    tick(&mut state, 11, 1_000_000, 9);
+    assert!(state.sessions().last_mark().is_none());
+    tick(&mut state, 12, 2_000_000, 11);
+    assert_eq!(state.sessions().last_mark(), Some(LogTime(2_000_000)));
+}
+
+#[test]
+fn malformed_or_misplaced_marks_are_rejected() {
+    let lines: Vec<_> = timed().sessions().lines().collect();
+    let with = |marks: &str, keeps_by_time: bool| {
+        let mut sessions = SessionTable::new(limits());
+        sessions.keeps_by_time = keeps_by_time;
+        lines.iter().for_each(|line| sessions.restore(line).unwrap());
+        sessions.restore(marks)?;
+        assert_eq!(sessions.restore(marks), Err(SessionLineError::Order), "a second time");
+        Ok(())
+    };
+    let good = r#"{"marks":[[5,1],[6,2]],"at_tick":3}"#;
+    assert_eq!((with(good, true), with(good, false)), (Ok(()), Err(SessionLineError::Order)));
+    for (marks, fault) in [
+        (r#"{"marks":[[5,1],[6,1]],"at_tick":3}"#, SessionLineError::Order),
+        (r#"{"marks":[[6,1],[6,2]],"at_tick":3}"#, SessionLineError::Order),
+        (r#"{"marks":[[5,0]],"at_tick":3}"#, SessionLineError::Order),
+        (r#"{"marks":[[5,3]],"at_tick":2}"#, SessionLineError::Order),
+        (r#"{"marks":[[5,4]],"at_tick":4}"#, SessionLineError::Order),
+        (r#"{"marks":[],"at_tick":0}"#, SessionLineError::Order),
+        (r#"{"marks":[[5, 1]],"at_tick":3}"#, SessionLineError::Form),
+        (r#"{"marks":[[5,1]]}"#, SessionLineError::Form),
+    ] {
+        assert_eq!(with(marks, true), Err(fault), "{marks}");
+    }
+}
+
 #[test]
 fn the_memory_of_all_clients_has_a_limit_and_counts_values() {
     let of_one = CLIENT_OVERHEAD_BYTES + 1 + OUTCOME_OVERHEAD_BYTES;
@@ -196,7 +291,7 @@ fn lines_have_the_documented_form() {
     let lines: Vec<_> = state.sessions().lines().collect();
     let of_c = r#"{"session":"c","used":5,"forgotten":6,"outcomes":[[7,"done"],[8,"not_found"],[9,{"actual":"x"}]]}"#;
     assert_eq!(lines, [of_c, r#"{"expired":["af63dc4c8601ec8c","af63df4c8601f1a5"]}"#]);
-    assert_eq!(rebuilt(state.sessions()), *state.sessions());
+    assert_eq!(rebuilt(&state), *state.sessions());
 }
 
 #[test]
@@ -233,10 +328,20 @@ fn a_rebuilt_table_behaves_like_the_original() {
             window: rng.u64(1..20),
             client_bytes_max: rng.usize(0..2000),
             expired_max: rng.usize(0..4),
+            fingerprints_max: rng.usize(1..6),
+            kept_for: Duration::from_micros(rng.u64(60..600)),
         };
         let mut state = State::new(limits);
         let mut copy = State::new(limits);
-        for _ in 0..300 {
+        let raised_at = rng.u64(..600);
+        for at in 1..300 {
+            if at == raised_at {
+                [&mut state, &mut copy].into_iter().for_each(|state| raise_level(state, at));
+            }
+            if at > raised_at && rng.u8(..8) == 0 {
+                let applied = (at - 1).saturating_sub(at % 20);
+                [&mut state, &mut copy].into_iter().for_each(|state| tick(state, at, 20 * at, applied));
+            }
             let client = ["a", "b\"", "ü", "d", "e", "f", "g", "\u{1f600}"][rng.usize(..8)];
             let seq = rng.u64(..30);
             let json = ["1", "\"two\"", "[3,{\"x\":null}]"][rng.usize(..3)];
@@ -247,7 +352,7 @@ fn a_rebuilt_table_behaves_like_the_original() {
             };
             assert_eq!(apply(&mut state, &write), apply(&mut copy, &write), "round {round}");
             if rng.u8(..20) == 0 {
-                copy = State::from_parts(copy.store().clone(), rebuilt(copy.sessions()));
+                copy = State::from_parts(copy.store().clone(), rebuilt(&copy));
             }
             assert_eq!(state, copy, "round {round}");
         }
@@ -256,8 +361,8 @@ fn a_rebuilt_table_behaves_like_the_original() {
         let is_within = sessions.bytes() <= limits.bytes_max && sessions.len() <= limits.clients_max;
         assert!(is_within || sessions.len() <= 1, "round {round}");
         assert_eq!(sessions.by_use.len(), sessions.clients.len());
-        assert!(sessions.expired.len() <= limits.expired_max);
-        assert_eq!(sessions.expired.iter().copied().collect::<BTreeSet<_>>(), sessions.expired_set);
+        let len_max = limits.expired_max.max(limits.fingerprints_max) + limits.clients_max.max(1);
+        assert!(sessions.expired.len() <= len_max, "round {round}");
     }
 }
 

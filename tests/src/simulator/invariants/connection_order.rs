@@ -55,7 +55,8 @@ impl ConnectionOrder {
     /// Checks a request that has an outcome against the others of its connection.
     pub(super) fn check(&mut self, operation: &Operation, returned: &Returned, model: &Model) -> Verdict {
         let at = match returned {
-            Returned::Failed(_) | Returned::Applied { outcome: Outcome::SessionExpired, .. } => {
+            Returned::Failed(_)
+            | Returned::Applied { outcome: Outcome::SessionExpired | Outcome::TooManySessions, .. } => {
                 return Ok(());
             }
             Returned::Applied { index, .. } => model.effect_of(*index),

@@ -37,6 +37,8 @@ pub struct Model {
     done_before: BTreeMap<LogIndex, LogIndex>,
     /// The entries by which keys expire.
     ticks: BTreeSet<LogIndex>,
+    /// The log time of the last one, in microseconds.
+    log_time: u64,
     /// All contents of each key, each with the index from which it is current.
     history: BTreeMap<String, Vec<(LogIndex, Option<Content>)>>,
 }
@@ -47,6 +49,16 @@ impl Model {
         Self { sessions: SessionTable::new(session_limits), ..Self::default() }
     }
 
+    /// Returns whether the client's outcomes, or its fingerprint, are remembered.
+    pub(super) fn knows_client(&self, name: &str) -> bool {
+        self.remembers_client(name) || self.sessions.has_forgotten(name)
+    }
+
+    /// Returns whether the client's outcomes are remembered.
+    pub(super) fn remembers_client(&self, name: &str) -> bool {
+        self.sessions.remembers(name)
+    }
+
     /// Replays an entry.
     pub(super) fn apply(&mut self, index: LogIndex, payload: &str) -> Verdict {
         let object = ["{", payload, "}"].concat();
@@ -54,6 +66,7 @@ impl Model {
         match &*entry.op {
             "LEVEL" if self.raised_at.is_none() => {
                 self.raised_at = Some(index);
+                self.sessions.count_time();
                 self.map.count_revisions_from(index.0);
             }
             "PUT" | "DELETE" | "CAS" | "INCR" | "DELETE_PREFIX" | "TXN" | "TOUCH" | "PERSIST" | "TICK" => {
@@ -65,6 +78,8 @@ impl Model {
                 })?;
                 if entry.op == "TICK" {
                     self.ticks.insert(index);
+                    self.log_time = self.log_time.max(entry.time_us.unwrap_or_default());
+                    self.sessions.tick(index, self.log_time, entry.applied.unwrap_or_default());
                 }
                 self.apply_write(index, &entry);
             }
@@ -90,6 +105,10 @@ impl Model {
             }
             Some(Judgement::Expired) => {
                 self.outcomes.insert(index, (Outcome::SessionExpired, KeyMeta::default()));
+                return;
+            }
+            Some(Judgement::TooMany) => {
+                self.outcomes.insert(index, (Outcome::TooManySessions, KeyMeta::default()));
                 return;
             }
         }

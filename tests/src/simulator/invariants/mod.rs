@@ -24,6 +24,7 @@ mod pre_vote;
 mod reads;
 mod recoverability;
 mod replay;
+mod session_retention;
 mod session_table;
 mod snapshots;
 mod state_machine_safety;
@@ -87,6 +88,7 @@ pub struct Invariants {
     connection_order: connection_order::ConnectionOrder,
     exactly_once: exactly_once::ExactlyOnce,
     expiry: expiry::Expiry,
+    session_retention: session_retention::SessionRetention,
     snapshots: snapshots::Snapshots,
     bounds: bounds::Bounds,
     watch_limits: WatchLimits,
@@ -109,6 +111,7 @@ impl Invariants {
     ) -> Self {
         Self {
             expiry: expiry::Expiry::new(clock_rates),
+            session_retention: session_retention::SessionRetention::new(session_limits.kept_for, clock_rates),
             watch_limits,
             bounds: bounds::Bounds::new(kept_log_max),
             model: linearizability::Model::new(session_limits),
@@ -235,7 +238,9 @@ impl Invariants {
                 self.membership.committed(entry.point.index, entry.payload)?;
                 self.exactly_once.committed(entry.point.index, entry.payload)?;
                 self.expiry.committed(entry.point.index, entry.payload, now, &self.model)?;
+                self.session_retention.committed(entry.point.index, entry.payload, now, &self.model)?;
                 self.model.apply(entry.point.index, entry.payload)?;
+                self.session_retention.executed(entry.payload, now, &self.model);
             }
         }
         require(self.committed.len() as u64 == commit_index.0, "commit_quorum", || {

@@ -1,6 +1,8 @@
 //! Reference model of the session table: an independent implementation of its rules, with names in
 //! place of fingerprints and a list in place of trees.
 
+use std::time::Duration;
+
 use coracle_core::kv::SessionLimits;
 use coracle_core::raft::LogIndex;
 
@@ -13,6 +15,8 @@ pub(super) enum Judgement {
     DoneAt(LogIndex),
     /// The write is rejected.
     Expired,
+    /// The write is rejected, because its client is new and too many are forgotten.
+    TooMany,
 }
 
 /// The clients, the least recently writing one first.
@@ -20,7 +24,20 @@ pub(super) enum Judgement {
 pub(super) struct SessionTable {
     limits: SessionLimits,
     remembered: Vec<Client>,
-    forgotten: Vec<String>,
+    forgotten: Vec<Forgotten>,
+    /// Whether the log has a time.
+    is_timed: bool,
+    /// The index of the last tick.
+    tick: u64,
+}
+
+#[derive(Debug)]
+struct Forgotten {
+    name: String,
+    /// Whether the client was forgotten before the last tick.
+    was_ticked: bool,
+    /// A log time in microseconds at which the client was certainly forgotten.
+    by: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -45,8 +62,12 @@ impl SessionTable {
 
     pub(super) fn judge(&mut self, name: &str, seq: u64) -> Judgement {
         let Some(position) = self.remembered.iter().position(|client| client.name == name) else {
-            let is_forgotten = self.forgotten.iter().any(|forgotten| forgotten == name);
-            return if is_forgotten { Judgement::Expired } else { Judgement::New };
+            let is_full = self.is_timed && self.forgotten.len() >= self.limits.fingerprints_max;
+            return match (self.has_forgotten(name), is_full) {
+                (true, _) => Judgement::Expired,
+                (false, true) => Judgement::TooMany,
+                (false, false) => Judgement::New,
+            };
         };
         let client = self.remembered.remove(position);
         let done = client.done.iter().find(|(number, ..)| *number == seq).map(|(_, index, _)| *index);
@@ -57,6 +78,38 @@ impl SessionTable {
             None if seq < lowest => Judgement::Expired,
             None => Judgement::New,
         }
+    }
+
+    pub(super) fn remembers(&self, name: &str) -> bool {
+        self.remembered.iter().any(|client| client.name == name)
+    }
+
+    pub(super) fn has_forgotten(&self, name: &str) -> bool {
+        self.forgotten.iter().any(|forgotten| forgotten.name == name)
+    }
+
+    /// Forgotten clients are kept for a time from now on.
+    pub(super) fn count_time(&mut self) {
+        self.is_timed = true;
+    }
+
+    /// Executes the tick at `index` with this log time, whose leader had applied `applied`.
+    pub(super) fn tick(&mut self, index: LogIndex, time: u64, applied: u64) {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).expect("a few minutes");
+        let last = self.forgotten.iter().filter_map(|forgotten| forgotten.by).max();
+        let is_due = last.is_none_or(|last| time >= last + micros(self.limits.kept_for / 60));
+        if is_due && applied >= self.tick {
+            let certain = self.forgotten.iter_mut().filter(|forgotten| forgotten.was_ticked);
+            certain.for_each(|forgotten| forgotten.by = forgotten.by.or(Some(time)));
+        }
+        let is_over = |forgotten: &&Forgotten| {
+            forgotten.by.is_some_and(|by| time.saturating_sub(by) >= micros(self.limits.kept_for))
+        };
+        let over = self.forgotten.iter().take_while(is_over).count();
+        let excess = self.forgotten.len().saturating_sub(self.limits.fingerprints_max / 2);
+        self.forgotten.drain(..over.min(excess));
+        self.forgotten.iter_mut().for_each(|forgotten| forgotten.was_ticked = true);
+        self.tick = index.0;
     }
 
     /// Records a new write.
@@ -80,7 +133,8 @@ impl SessionTable {
                 || clients.iter().map(Client::bytes).sum::<usize>() > self.limits.bytes_max
         };
         while self.remembered.len() > 1 && is_too_much(&self.remembered) {
-            self.forgotten.push(self.remembered.remove(0).name);
+            let name = self.remembered.remove(0).name;
+            self.forgotten.push(Forgotten { name, was_ticked: false, by: None });
         }
     }
 }
