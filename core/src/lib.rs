@@ -83,6 +83,7 @@
 //! is dropped and reported as a [`raft::Event`], and a bug in the core is a panic: assertions are
 //! on in release builds, because a wrong answer is worse than none.
 
+pub mod access;
 pub mod host;
 pub mod kv;
 pub mod memory;

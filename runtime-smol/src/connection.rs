@@ -16,8 +16,8 @@ use coracle_core::host::{
 use coracle_storage::sockets;
 use coracle_tls::{Received, Session};
 use futures_lite::{AsyncWriteExt, future};
-use smol::Async;
 use smol::net::TcpStream;
+use smol::{Async, Timer};
 
 use crate::alarm::{Alarm, in_time, within};
 use crate::bulk::Bulk;
@@ -232,6 +232,11 @@ impl Reader {
             }
             if !goes_on {
                 return;
+            }
+            if let ReadStep::Rest(time) = step {
+                Timer::after(time).await;
+                self.shared.client.borrow_mut().end_rest();
+                continue;
             }
             if step == ReadStep::WaitForRoom {
                 if self.room.recv().await.is_err() {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_core::Settings;
+use coracle_core::access::Gate;
 use coracle_core::host::{CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes};
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
 use coracle_tls::{ClientPort, Fault};
@@ -45,6 +46,7 @@ pub(crate) async fn run(
         buffers: Buffers::new(bulk),
         admitted: Cell::new(0),
         connections_end,
+        gate: settings.gate,
     });
     let greeted = Greeted::default();
     for number in 1.. {
@@ -70,6 +72,7 @@ struct Door {
     /// The number of the last client.
     admitted: Cell<u64>,
     connections_end: Place,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl Door {
@@ -84,6 +87,7 @@ impl Door {
             return;
         };
         route(&wiring.proxy, given_up);
+        client = client.guarded_by(self.gate.clone());
         let session = secured.map(|secured| secured.enter(&mut client));
         let accepted = Accepted { stream, client, session };
         let (buffers, place) = (self.buffers.clone(), self.connections_end.clone());

@@ -185,6 +185,11 @@ impl Reader {
             if !goes_on {
                 return;
             }
+            if let ReadStep::Rest(time) = step {
+                thread::sleep(time);
+                lock(&self.shared.client).end_rest();
+                continue;
+            }
             if step == ReadStep::WaitForRoom {
                 if self.room.recv().is_err() {
                     return;

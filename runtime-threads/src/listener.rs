@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use coracle_core::Settings;
+use coracle_core::access::Gate;
 use coracle_core::host::{
     CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes, REFUSAL_TIMEOUT,
 };
@@ -56,6 +57,7 @@ pub(crate) fn start(
             starting: Semaphore::new(STARTING_MAX),
             admitted: Mutex::new(0),
             connections_end,
+            gate: settings.gate,
         });
         let greeted = Greeted::new(Mutex::new(Handshakes::new(CLIENT_HANDSHAKES_MAX)));
         for number in 1.. {
@@ -89,6 +91,7 @@ struct Door {
     /// The number of the last client.
     admitted: Mutex<u64>,
     connections_end: Place,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 impl Door {
@@ -101,7 +104,7 @@ impl Door {
         let (client, given_up) =
             ClientHost::accept(*admitted, Arc::clone(name), &wiring.cluster, &wiring.memory)?;
         route(&wiring.proxy, given_up);
-        Some((*admitted, client))
+        Some((*admitted, client.guarded_by(self.gate.clone())))
     }
 }
 

@@ -91,6 +91,7 @@ pub mod sockets;
 pub mod survey;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 
 pub use backup::{BackupBroken, BackupSum, backup_header, first_member, restore};
 pub use content::ContentError;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::RouterInput;
+use crate::access::Gate;
 use crate::identity::KnownCluster;
 use crate::memory::{ClientMemory, ConnectionMemory, Eviction, Holder, MemoryBudget, Progress};
 use crate::protocol::{Connection, IDLE_LINE, given_up_line};
@@ -29,6 +30,9 @@ pub const CLIENT_WRITE_BYTES: usize = 64 << 10;
 /// How long a connection that is closed reads on, for its client to stop sending. A socket that is
 /// closed with unread bytes resets the connection, and the last reply may be lost with it.
 const CLIENT_LINGER: Duration = Duration::from_millis(500);
+/// How long a connection reads nothing after an invalid token. Arbitrary: tokens cannot be guessed,
+/// but attempts cost time, and each is counted.
+pub const INVALID_TOKEN_REST: Duration = Duration::from_secs(1);
 /// How long a connection that is closed because it holds too much waits, without reading, for its
 /// last replies to leave.
 const GIVEN_UP_LINGER: Duration = Duration::from_millis(50);
@@ -55,6 +59,9 @@ pub enum ReadStep {
     Read,
     /// Wait until the writing half has made room.
     WaitForRoom,
+    /// Read nothing for this time, then call [`ClientHost::end_rest`] and go on: the client has
+    /// sent an invalid token.
+    Rest(Duration),
     /// End: read nothing more from the client.
     End,
 }
@@ -176,6 +183,9 @@ impl ClientHost {
         if self.is_given_up {
             return ([self.evictions(), requests], true, ReadStep::End);
         }
+        if self.state.rests() {
+            return ([self.evictions(), requests], is_newly_due, ReadStep::Rest(INVALID_TOKEN_REST));
+        }
         let step = if self.state.wants_input() { ReadStep::Read } else { ReadStep::WaitForRoom };
         ([self.evictions(), requests], is_newly_due, step)
     }
@@ -212,9 +222,22 @@ impl ClientHost {
         }
     }
 
+    /// Lets the client do only what this gate grants to its proof of identity.
+    #[must_use]
+    pub fn guarded_by(mut self, gate: Option<Arc<dyn Gate>>) -> Self {
+        self.state = self.state.with_gate(gate);
+        self
+    }
+
+    /// Ends the rest after an invalid token.
+    pub fn end_rest(&mut self) {
+        self.state.end_rest();
+    }
+
     /// Notes that the client has proven by a certificate that it has this name. Call it once,
     /// before its first bytes.
     pub fn certified(&mut self, name: &str) {
+        self.state.certified(name);
         self.certified = Some(name.into());
     }
 

@@ -49,7 +49,9 @@ mod wait;
 
 pub use addresses::{DialAddresses, share_of};
 pub use caller::Question;
-pub use client::{CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ForRouter, ReadStep, ToWriter};
+pub use client::{
+    CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ForRouter, INVALID_TOKEN_REST, ReadStep, ToWriter,
+};
 pub use directory::{Directory, Greeting, LINK_GRACE, REACHED_VALID};
 pub use flow::{WINDOW_BYTES_FIRST, WINDOW_BYTES_MAX, WINDOW_BYTES_MIN};
 pub use forward::{FORWARDED_MAX, Forwarded, Forwarder};

@@ -1,8 +1,10 @@
 //! Settings: the configuration of a cluster, which is the same for every runtime.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::PeerPlaces;
+use crate::access::Gate;
 use crate::kv::SessionLimits;
 use crate::memory::{MEMORY_UNLIMITED, MemoryBudget, MemoryShares};
 use crate::peer::{Founders, LocalNode};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub snapshot_log_bytes: u64,
     /// See [`SnapshotPolicy::log_entries`]; at least 1.
     pub snapshot_log_entries: u64,
+    /// What decides on the rights of clients; `None`: everything is permitted.
+    pub gate: Option<Arc<dyn Gate>>,
 }
 
 impl Default for Settings {
@@ -72,6 +76,7 @@ impl Default for Settings {
             memory_max: MEMORY_UNLIMITED,
             snapshot_log_bytes: log_bytes,
             snapshot_log_entries: log_entries,
+            gate: None,
         }
     }
 }

@@ -22,8 +22,10 @@ use super::footprint::Footprints;
 use super::line::{LINE_BYTES_MAX, LineBuffer, NextLine};
 use super::memory_sizes::{bytes_of, reply_bytes_max};
 use super::other_protocols::{OtherProtocol, push_refusal_to_client, told_by_first_byte, told_by_first_line};
-use super::reply::{push_bad_request, push_page, push_pong, push_reply};
-use super::request::{BadRequest, Call, Question, Shape, parse};
+use super::permission::Access;
+use super::reply::{push_bad_request, push_page, push_reply};
+use super::request::{BadRequest, Shape, parse};
+use crate::access::Gate;
 use crate::identity::KnownCluster;
 use crate::kv::{Found, Query};
 use crate::memory::LongLines;
@@ -32,9 +34,8 @@ use crate::proxy::{Answered, Reply, RequestError};
 use crate::raft::LogIndex;
 use crate::replica::{Answer, Request};
 
+mod calls;
 mod watch_requests;
-
-use watch_requests::NewWatch;
 
 /// The most requests of one connection in flight.
 pub const PIPELINE_MAX: usize = 1024;
@@ -77,6 +78,9 @@ pub struct Connection {
     /// The cluster of this server, for watches.
     cluster: KnownCluster,
     watches: ConnectionWatches,
+    access: Access,
+    /// Whether the connection parses no lines for a while, because a token was not valid.
+    rests: bool,
 }
 
 #[derive(Debug)]
@@ -129,6 +133,8 @@ impl Connection {
             address,
             cluster: KnownCluster::default(),
             watches: ConnectionWatches::default(),
+            access: Access::default(),
+            rests: false,
         }
     }
 
@@ -137,6 +143,31 @@ impl Connection {
     pub fn with_cluster(mut self, cluster: KnownCluster) -> Self {
         self.cluster = cluster;
         self
+    }
+
+    /// Lets the client do only what this gate grants to its proof of identity. Without a gate,
+    /// everything is permitted.
+    #[must_use]
+    pub fn with_gate(mut self, gate: Option<Arc<dyn Gate>>) -> Self {
+        self.access = gate.map_or_else(Access::default, Access::guarded);
+        self
+    }
+
+    /// Notes the name in the client's certificate, which was verified.
+    pub fn certified(&mut self, name: &str) {
+        self.access.certified(name);
+    }
+
+    /// Returns whether the connection rests because a token was not valid. It parses no lines until
+    /// [`Connection::end_rest`].
+    #[must_use]
+    pub fn rests(&self) -> bool {
+        self.rests
+    }
+
+    /// Ends the rest after an invalid token.
+    pub fn end_rest(&mut self) {
+        self.rests = false;
     }
 
     /// Borrows buffers for long lines from this pool.
@@ -163,7 +194,7 @@ impl Connection {
     ///
     /// Invalid lines and pings are answered here, without a request.
     pub fn next_request(&mut self) -> Option<(u64, Request)> {
-        while self.has_room() {
+        while self.has_room() && !self.rests {
             if let Some((request, waiting)) = self.held.take() {
                 return self.admit(request, waiting);
             }
@@ -190,35 +221,10 @@ impl Connection {
                 }
             };
             match call {
-                Ok(Call { id, question, wants_meta }) => {
-                    let (request, shape) = match question {
-                        Question::Ping => {
-                            self.answer_at_once(|line| push_pong(line, id.as_deref()));
-                            continue;
-                        }
-                        Question::Write(command, session, shape) => {
-                            (Request::Write { command, session, wants_meta }, shape)
-                        }
-                        Question::Read(query, shape) => (self.read(query), shape),
-                        Question::LinearizableRead(query, shape) => (Request::LinearizableRead(query), shape),
-                        Question::Transfer(node) => (Request::Transfer(node), Shape::Transfer),
-                        Question::Status => (Request::Status, Shape::Status),
-                        Question::Backup(piece) => (Request::Backup(piece), Shape::Backup),
-                        Question::Watch { selection, from, wants_content, cluster } => {
-                            let new = NewWatch { selection, from, wants_content, cluster };
-                            match self.open_watch(new, id, bytes) {
-                                Some((request, waiting)) => return self.admit(request, waiting),
-                                None => continue,
-                            }
-                        }
-                        Question::Unwatch(number) => {
-                            self.unwatch(number, id);
-                            continue;
-                        }
-                        Question::Members => (Request::Members, Shape::Members),
-                        Question::ChangeMembers(change) => (Request::ChangeMembers(change), Shape::Members),
-                    };
-                    return self.admit(request, Waiting { id, shape, wants_meta, bytes });
+                Ok(call) => {
+                    if let Some((request, waiting)) = self.request_of(call, bytes) {
+                        return self.admit(request, waiting);
+                    }
                 }
                 Err(bad) => self.answer_at_once(|line| push_bad_request(line, &bad)),
             }
@@ -280,6 +286,7 @@ impl Connection {
     pub fn write_replies(&mut self, output: &mut String, bytes_max: usize) {
         self.reorder_by_mutant();
         if self.page_items_written == 0 {
+            self.end_denied_watches(output);
             // At most half, so that watches do not hold up replies.
             self.watches.write_lines(output, bytes_max / 2);
         }

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::event_lines::{WatchEnd, push_content, push_end, push_entry, push_progress};
+use super::permission::Denied;
 use crate::kv::{Revision, Selection, ViewPart};
 use crate::proxy::{Answered, Reply, RequestError};
 use crate::replica::{Answer, NodeView, Request, WatchAnswer, WatchPart, WatchRequest};
@@ -84,6 +85,19 @@ impl ConnectionWatches {
         let Some(watch) = self.open.remove(&number) else { return false };
         self.bytes -= WATCH_BYTES + watch.selection.bytes();
         true
+    }
+
+    /// Closes the watches whose keys are denied, and returns their numbers with the reasons.
+    pub(super) fn close_denied(
+        &mut self,
+        denied: impl Fn(&Selection) -> Option<Denied>,
+    ) -> Vec<(u64, Denied)> {
+        let of = |(number, watch): (&u64, &Watch)| Some((*number, denied(&watch.selection)?));
+        let closed: Vec<_> = self.open.iter().filter_map(of).collect();
+        for (number, _) in &closed {
+            self.close(*number);
+        }
+        closed
     }
 
     /// Closes all watches.

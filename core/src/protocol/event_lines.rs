@@ -8,6 +8,7 @@
 //! {"watch":1,"error":"lagged","rev":13,"status":"error","message":"…","definite":true}
 //! ```
 
+use super::permission::Denied;
 use super::reply::{close, code_of};
 use crate::identity::ClusterId;
 use crate::kv::{Change, ChangeEvent, ChangedEntry, Key, Revision, ViewPart, push, push_json_string};
@@ -104,6 +105,8 @@ pub(super) enum WatchEnd {
     ViewLost(Revision),
     /// The client expects another cluster.
     WrongCluster,
+    /// The client may not watch these keys any more.
+    Denied(Denied),
     /// The request failed.
     Failed(RequestError),
 }
@@ -127,6 +130,10 @@ pub(super) fn push_end(line: &mut String, watch: u64, end: WatchEnd, id: Option<
         WatchEnd::WrongCluster => {
             line.push_str("\"wrong_cluster\"");
             (WRONG_CLUSTER.to_owned(), true)
+        }
+        WatchEnd::Denied(denied) => {
+            push(line, format_args!("\"{}\"", denied.code()));
+            (denied.message(), true)
         }
         WatchEnd::Failed(failure) => {
             push(line, format_args!("\"{}\"", code_of(failure)));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::backup::piece;
-use super::request::{BadRequest, Question, Shape, refuse, refuse_value};
+use super::request::{BadRequest, Question, Shape, Token, refuse, refuse_value};
 use crate::kv::{
     ClientName, Command, DELETE_PREFIX_KEYS_MAX, Expected, KEY_BYTES_MAX, Key, Query, Revision, Scan,
     ScanContent, Selection, Session, SessionError, TTL_MS_MAX, Ttl, Txn, Value, given,
@@ -26,7 +26,8 @@ pub const SCAN_ITEMS_MAX: usize = 10_000;
 pub const SCAN_BYTES_MAX: usize = 1 << 20;
 
 /// All values of `op`.
-const OPS: [&str; 20] = [
+const OPS: [&str; 21] = [
+    "auth",
     "put",
     "get",
     "delete",
@@ -117,6 +118,8 @@ pub(super) struct Members<'a> {
     cluster: Option<Text<'a>>,
     #[serde(default)]
     watch: Option<u64>,
+    #[serde(borrow, default)]
+    token: Option<Text<'a>>,
     #[serde(borrow, default, deserialize_with = "given")]
     pub(super) id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "given")]
@@ -188,6 +191,10 @@ impl<'a> Members<'a> {
                 let missing = || refuse(Some(self), "\"watch\" is missing: the number of the watch");
                 self.watch.map(Question::Unwatch).ok_or_else(missing)
             }
+            Some("auth") => match &self.token {
+                Some(token) => Ok(Question::Auth(Token::new(&token.0))),
+                None => Err(refuse(Some(self), "\"token\" is missing")),
+            },
             Some("ping") => Ok(Question::Ping),
             Some(op) => Err(refuse(Some(self), format_args!("unknown op {op:?}"))),
         }
@@ -216,6 +223,7 @@ impl<'a> Members<'a> {
             Some("backup") => &["backup", "offset", "covering"],
             Some("watch") => &["key", "prefix", "initial", "from", "cluster"],
             Some("unwatch") => &["watch"],
+            Some("auth") => &["token"],
             Some(_) => &[],
         };
         let present = [
@@ -248,6 +256,7 @@ impl<'a> Members<'a> {
             ("from", self.from.is_some()),
             ("cluster", self.cluster.is_some()),
             ("watch", self.watch.is_some()),
+            ("token", self.token.is_some()),
         ];
         let is_known = op.is_none_or(|op| OPS.contains(&op));
         let stray = present.iter().find(|(name, is_there)| *is_there && !allowed.contains(name));

@@ -5,6 +5,7 @@
 //! | `line` | splitting bytes into lines of limited length |
 //! | `other_protocols` | detection of HTTP, TLS and others, whose connections end at once |
 //! | `request` | parsing and validation of a request line |
+//! | `permission` | what each request needs, and whether the client's grant covers it |
 //! | `plain` | a fast path for the two plain requests |
 //! | `footprint` | which pipelined requests must not overtake one another |
 //! | `reply` | encoding of reply lines |
@@ -26,6 +27,7 @@ mod line;
 mod members;
 mod memory_sizes;
 mod other_protocols;
+mod permission;
 mod plain;
 mod reply;
 mod request;

@@ -77,6 +77,14 @@ pub(super) fn push_pong(line: &mut String, id: Option<&str>) {
 }
 
 /// Appends the reply to an invalid line.
+/// Appends the reply to a valid token.
+pub(super) fn push_authenticated(line: &mut String, name: &str, id: Option<&str>) {
+    line.push_str("{\"name\":");
+    push_json_string(line, name);
+    line.push_str(",\"status\":\"ok\"");
+    close(line, id);
+}
+
 pub(super) fn push_bad_request(line: &mut String, bad: &BadRequest) {
     let code = if bad.is_too_large { "too_large" } else { "bad_request" };
     push_error(line, code, &bad.message, true);
@@ -388,22 +396,11 @@ pub(super) fn push_error(line: &mut String, code: &str, message: &str, is_defini
 }
 
 fn push_key_of(line: &mut String, shape: &Shape) {
-    let key = match shape {
-        Shape::Put { key, .. }
-        | Shape::Get { key, .. }
-        | Shape::Delete { key }
-        | Shape::Cas { key, .. }
-        | Shape::Touch { key, .. }
-        | Shape::Incr { key } => key,
-        Shape::DeletePrefix
-        | Shape::Txn(_)
-        | Shape::Scan
-        | Shape::Status
-        | Shape::Transfer
-        | Shape::Members
-        | Shape::Backup
-        | Shape::Watch(_) => return,
-    };
+    shape.key().into_iter().for_each(|key| push_key(line, key));
+}
+
+/// Appends the key as a member of an object.
+pub(super) fn push_key(line: &mut String, key: &Key) {
     line.push_str(",\"key\":");
     push_json_string(line, key.as_str());
 }

@@ -17,7 +17,7 @@
 //! definite. Its reply repeats `id` and `key` where they can be read from the invalid line, so that
 //! a client with many requests in flight knows which one failed.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -43,6 +43,8 @@ pub(super) struct Call {
 pub(super) enum Question {
     /// Checks only that the server responds.
     Ping,
+    /// Proves the client's identity by a token.
+    Auth(Token),
     /// A write with its session, if any, and the shape of the reply.
     Write(Command, Option<Session>, Shape),
     /// An eventual read, and the shape of the reply.
@@ -72,6 +74,36 @@ pub(super) enum Question {
     },
     /// Ends the watch with this number.
     Unwatch(u64),
+}
+
+impl Question {
+    /// The key that the request is about, if it is a single one.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Write(_, _, shape) | Self::Read(_, shape) | Self::LinearizableRead(_, shape) => shape.key(),
+            Self::Watch { selection: Selection::Key(key), .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
+/// A token, which no message shows.
+pub(super) struct Token(Box<str>);
+
+impl Token {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// The form of a reply, with the members that it repeats from the request.
@@ -117,6 +149,26 @@ pub(super) enum Shape {
 }
 
 impl Shape {
+    /// The key that the reply repeats.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Put { key, .. }
+            | Self::Get { key, .. }
+            | Self::Delete { key }
+            | Self::Cas { key, .. }
+            | Self::Touch { key, .. }
+            | Self::Incr { key } => Some(key),
+            Self::DeletePrefix
+            | Self::Txn(_)
+            | Self::Scan
+            | Self::Status
+            | Self::Transfer
+            | Self::Members
+            | Self::Backup
+            | Self::Watch(_) => None,
+        }
+    }
+
     /// Returns whether the request is read-only.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self, Self::Get { .. } | Self::Scan | Self::Status | Self::Backup | Self::Watch(_))

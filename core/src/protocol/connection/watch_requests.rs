@@ -63,6 +63,16 @@ impl Connection {
         expected.is_some_and(|expected| own.is_some_and(|own| own != expected))
     }
 
+    /// Ends the watches that the client's grant does not cover any more.
+    pub(super) fn end_denied_watches(&mut self, output: &mut String) {
+        if self.access.must_check_watches() {
+            let access = &self.access;
+            for (number, denied) in self.watches.close_denied(|selection| access.denied_watch(selection)) {
+                push_end(output, number, WatchEnd::Denied(denied), None);
+            }
+        }
+    }
+
     /// Accepts the answer to a request of a watch. Later reads of this connection see what its
     /// lines report.
     pub(super) fn accept_part(&mut self, number: u64, reply: Reply) {
