@@ -22,6 +22,7 @@ use crate::log::{Log, LogError};
 use crate::restore::{Restore, RestoreError};
 use crate::serve::{NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, serve, serve_node};
 use crate::target::Target;
+use crate::token::{Token, TokenError};
 use crate::value::Stdin;
 
 /// A Raft-backed key-value store: a whole cluster in one process, and its clients
@@ -91,6 +92,7 @@ enum Command {
     Restore(Restore),
     #[cfg(feature = "tls")]
     Cert(Cert),
+    Token(Token),
 }
 
 #[derive(Debug, Subcommand)]
@@ -152,6 +154,7 @@ pub(crate) enum ProgramError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Cert(#[from] CertError),
+    Token(#[from] TokenError),
 }
 
 impl ProgramError {
@@ -167,6 +170,7 @@ impl ProgramError {
             Self::Lock(error) => error.exit(),
             #[cfg(feature = "tls")]
             Self::Cert(error) => error.exit(),
+            Self::Token(error) => error.exit(),
         }
     }
 
@@ -180,6 +184,7 @@ impl ProgramError {
             #[cfg(feature = "tls")]
             Self::Cert(error) => error.is_broken_pipe(),
             Self::Bench(error) => error.is_broken_pipe(),
+            Self::Token(error) => error.is_broken_pipe(),
             Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) | Self::Lock(_) => {
                 false
             }
@@ -224,6 +229,7 @@ impl CommandLine {
             Command::Restore(restore) => restore.run()?,
             #[cfg(feature = "tls")]
             Command::Cert(cert) => cert.run()?,
+            Command::Token(token) => token.run()?,
         }
         Ok(Exit::Done.into())
     }

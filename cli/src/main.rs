@@ -7,6 +7,7 @@
 //!                    ├─► lock     ─► caller          a command that runs while a lock is held
 //!                    ├─► restore                     a data folder from a backup, without a server
 //!                    ├─► bench                       load, against a server or a temporary cluster
+//!                    ├─► token                       a token file, without a server
 //!                    └─► log                         a log file, without a server
 //! ```
 //!
@@ -51,6 +52,7 @@ mod serve;
 mod sizes;
 mod target;
 mod tls;
+mod token;
 mod usage;
 mod value;
 

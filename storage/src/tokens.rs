@@ -102,32 +102,40 @@ impl fmt::Display for TokenFileError {
         if self.line > 0 {
             write!(f, "line {}: ", self.line)?;
         }
-        match self.fault {
-            TokenFault::Form => f.write_str(
+        self.fault.fmt(f)
+    }
+}
+
+impl std::error::Error for TokenFileError {}
+
+impl fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form => f.write_str(
                 "it is no object with \"name\", \"role\" and maybe \"prefixes\", \"expires\", \"sha256\"",
             ),
-            TokenFault::Name => {
+            Self::Name => {
                 write!(f, "a name has 1 to {TOKEN_NAME_BYTES_MAX} letters, digits and characters of \"._-\"")
             }
-            TokenFault::NameTwice => f.write_str("an earlier line has the same name"),
-            TokenFault::Role => f.write_str("a role is \"read\", \"write\" or \"admin\""),
-            TokenFault::Prefixes => write!(
+            Self::NameTwice => f.write_str("an earlier line has the same name"),
+            Self::Role => f.write_str("a role is \"read\", \"write\" or \"admin\""),
+            Self::Prefixes => write!(
                 f,
                 "there are at most {TOKEN_PREFIXES_MAX} prefixes, of 1 to {} bytes each",
                 coracle_core::kv::KEY_BYTES_MAX
             ),
-            TokenFault::AdminWithPrefixes => f.write_str("an admin cannot be limited to prefixes"),
-            TokenFault::Digest => {
+            Self::AdminWithPrefixes => f.write_str("an admin cannot be limited to prefixes"),
+            Self::Digest => {
                 f.write_str("\"sha256\" has 64 hexadecimal digits, and each token is in one line only")
             }
-            TokenFault::TooLarge => {
+            Self::TooLarge => {
                 write!(f, "it has more than {TOKENS_MAX} lines or {} MiB", TOKEN_FILE_BYTES_MAX >> 20)
             }
         }
     }
 }
 
-impl std::error::Error for TokenFileError {}
+impl std::error::Error for TokenFault {}
 
 impl TokenFile {
     /// Parses a file. Empty lines are ignored.
