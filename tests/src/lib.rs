@@ -33,6 +33,7 @@ pub mod chaos;
 pub mod checker;
 pub mod explore;
 pub mod floods;
+pub mod fuzz;
 pub mod growth;
 pub mod lifecycle;
 pub mod live;
