@@ -154,6 +154,7 @@ pub(crate) enum ProgramError {
     #[cfg(feature = "tls")]
     #[error(transparent)]
     Cert(#[from] CertError),
+    #[error(transparent)]
     Token(#[from] TokenError),
 }
 

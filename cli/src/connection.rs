@@ -11,7 +11,7 @@ use coracle_tls::{Fault, Session};
 use thiserror::Error;
 
 use crate::address::Address;
-use crate::tls::{Stream, Trust, fault_in};
+use crate::tls::{Stream, TokenDenied, Trust, check, fault_in};
 
 /// The longest reply line, in bytes. Chosen because the longest page of a
 /// [`Scan`](crate::commands::Scan), in which all values have the maximum size, is about half as
@@ -41,6 +41,9 @@ pub(crate) enum ConnectionError {
     /// The TLS session failed.
     #[error("{fault}{}", hint(.fault))]
     Tls { fault: Fault },
+    /// The server does not accept the client's token.
+    #[error(transparent)]
+    Token(TokenDenied),
     #[error("no reply within {}", humantime::format_duration(*.waited))]
     Silence { waited: Duration },
     #[error("a reply longer than {REPLY_BYTES_MAX} bytes")]
@@ -50,10 +53,14 @@ pub(crate) enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// Returns whether one end does not accept the other's certificate, or one of them has none:
-    /// the server has not read a request.
+    /// Returns whether one end does not accept the other's certificate or token, or one of them has
+    /// none: the server has not read a request.
     pub(crate) fn is_denial(&self) -> bool {
-        matches!(self, Self::Tls { fault } if fault.is_of_certificates())
+        match self {
+            Self::Tls { fault } => fault.is_of_certificates(),
+            Self::Token(_) => true,
+            _ => false,
+        }
     }
 
     /// Returns whether the server speaks plain text. It has not read a request.
@@ -90,7 +97,13 @@ impl Connection {
                 Ok(socket) => {
                     let session = trust.call(address.host(), socket_address).transpose();
                     let session = session.map_err(|fault| ConnectionError::Tls { fault })?;
-                    return Self::over(socket, session, timeout).map_err(|error| begun(error, timeout));
+                    let mut opened =
+                        Self::over(socket, session, timeout).map_err(|error| begun(error, timeout))?;
+                    if let Some(token) = trust.token() {
+                        let reply = opened.exchange(&token.line())?;
+                        check(&reply).map_err(ConnectionError::Token)?;
+                    }
+                    return Ok(opened);
                 }
                 Err(error) => last = ConnectionError::Connect(error),
             }

@@ -23,6 +23,8 @@ pub(crate) enum ErrorCode {
     NotANumber,
     OutOfRange,
     NotYet,
+    Unauthenticated,
+    Forbidden,
     NoLeader,
     Timeout,
     SessionExpired,
@@ -48,6 +50,8 @@ impl ErrorCode {
             Self::NotANumber => "not_a_number",
             Self::OutOfRange => "out_of_range",
             Self::NotYet => "not_yet",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::NoLeader => "no_leader",
             Self::Timeout => "timeout",
             Self::SessionExpired => "session_expired",
@@ -69,6 +73,7 @@ impl ErrorCode {
                 Exit::Precondition
             }
             Self::BadRequest | Self::TooLarge => Exit::Usage,
+            Self::Unauthenticated | Self::Forbidden => Exit::Denied,
             Self::NoLeader | Self::Timeout | Self::BackupGone => Exit::NoOutcome,
             Self::Compacted | Self::Lagged | Self::WrongCluster => Exit::Failure,
             Self::NotYet | Self::Busy | Self::ShuttingDown | Self::Storage | Self::Unknown => Exit::Failure,
@@ -215,6 +220,11 @@ pub(crate) struct MemberRow {
 pub(crate) struct NotAReply;
 
 impl Reply {
+    /// Returns whether the server has rejected the request because of the client's rights.
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self.error, Some(ErrorCode::Unauthenticated | ErrorCode::Forbidden))
+    }
+
     pub(crate) fn parse(line: String) -> Result<Self, NotAReply> {
         let mut reply: Self = serde_json::from_str(&line).map_err(|_| NotAReply)?;
         if reply.status.is_none() && reply.close.is_none() {

@@ -58,7 +58,7 @@ struct New {
     /// A name for replies, reports and `revoke`: letters, digits and ._-
     name: String,
 
-    /// What the client may do; each role includes those before it
+    /// The kind of requests that the client may send; each role includes those before it
     #[arg(long, value_name = "ROLE", value_enum)]
     role: RoleName,
 

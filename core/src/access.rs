@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The longest token, in bytes. A longer one is rejected before it is hashed.
 pub const TOKEN_BYTES_MAX: usize = 256;
 
-/// What a client may do. Each role includes those before it.
+/// A role: a kind of requests that a client may send. Each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Read keys, watch them, and read the status of the cluster.

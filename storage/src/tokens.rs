@@ -6,12 +6,13 @@
 //! ```
 //!
 //! A line has a name, a role, the prefixes to which the client is limited (without them: none), the
-//! time at which the grant expires in seconds since 1970 (without it: never), and the SHA-256 digest
-//! of the token. The file does not hold the token itself, so who reads the file cannot use it. A
-//! line without a digest is for a client whose certificate has this name; so is every other line.
+//! time at which the grant expires in seconds since 1970 (without it: never), and the SHA-256
+//! digest of the token. The file does not hold the token itself, so who reads the file cannot use
+//! it. A line without a digest is for a client whose certificate has this name; so is every other
+//! line.
 //!
-//! The digest is that of 256 random bits ([`new_token`]), which nobody can guess. So a slow hash, as
-//! for passwords, would only cost time at each connection.
+//! The digest is that of 256 random bits ([`new_token`]), which cannot be guessed. So a slow hash,
+//! as for passwords, would only cost time at each connection.
 //!
 //! Deliberately not here: reading the file and the clock, which the program does.
 
@@ -20,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use coracle_core::access::{Grant, Proof, Role};
+use coracle_core::kv::KEY_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -71,7 +73,7 @@ pub struct TokenFile {
 pub struct TokenFileError {
     /// The number of the line, from 1; 0: the whole file.
     pub line: usize,
-    /// What is wrong with it.
+    /// The fault.
     pub fault: TokenFault,
 }
 
@@ -121,8 +123,7 @@ impl fmt::Display for TokenFault {
             Self::Role => f.write_str("a role is \"read\", \"write\" or \"admin\""),
             Self::Prefixes => write!(
                 f,
-                "there are at most {TOKEN_PREFIXES_MAX} prefixes, of 1 to {} bytes each",
-                coracle_core::kv::KEY_BYTES_MAX
+                "there are at most {TOKEN_PREFIXES_MAX} prefixes, of 1 to {KEY_BYTES_MAX} bytes each"
             ),
             Self::AdminWithPrefixes => f.write_str("an admin cannot be limited to prefixes"),
             Self::Digest => {
@@ -204,8 +205,9 @@ impl TokenEntry {
         if !(1..=TOKEN_NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(is_plain) {
             return Err(TokenFault::Name);
         }
-        let is_prefix = |prefix: &Box<str>| (1..=coracle_core::kv::KEY_BYTES_MAX).contains(&prefix.len());
-        if prefixes.len() > TOKEN_PREFIXES_MAX || !prefixes.iter().all(is_prefix) {
+        if prefixes.len() > TOKEN_PREFIXES_MAX
+            || !prefixes.iter().all(|prefix| (1..=KEY_BYTES_MAX).contains(&prefix.len()))
+        {
             return Err(TokenFault::Prefixes);
         }
         if *role == Role::Admin && !prefixes.is_empty() {
@@ -275,7 +277,8 @@ impl TokenTable {
     }
 }
 
-/// Makes a token of 256 random bits from the operating system: `coracle_` and 64 hexadecimal digits.
+/// Makes a token of 256 random bits from the operating system: `coracle_` and 64 hexadecimal
+/// digits.
 ///
 /// # Errors
 ///

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::lane::{Lane, Next};
 use super::tally::{Tally, Window};
-use crate::tls::{Trust, shake_hands};
+use crate::tls::{Trust, prove, shake_hands};
 
 /// The timeout of a connection attempt. Arbitrary, but longer than the first retransmission of a
 /// lost SYN (1 s).
@@ -136,7 +136,11 @@ fn connect(address: SocketAddr, trust: &Trust) -> Result<Line, LoadError> {
         stream.set_read_timeout(Some(CONNECT_TIMEOUT))?;
         let session = trust.call(&address.ip().to_string(), address).transpose().map_err(io::Error::other)?;
         let session = session.map(|mut session| shake_hands(&stream, &mut session).map(|()| session));
-        Ok(Line { session: session.transpose()?.map(RefCell::new), stream: Async::new(stream)? })
+        let mut session = session.transpose()?;
+        if let Some(token) = trust.token() {
+            prove(&stream, session.as_mut(), token)?;
+        }
+        Ok(Line { session: session.map(RefCell::new), stream: Async::new(stream)? })
     });
     connected.map_err(|cause| LoadError::Connect { address, cause })
 }

@@ -30,6 +30,7 @@ use crate::commands::CommandError;
 use crate::exit::Exit;
 use crate::interrupt;
 use crate::output::Format;
+use crate::reply::Reply;
 use crate::serve::Runtime;
 use crate::tls::Trust;
 use compare::Comparison;
@@ -85,6 +86,7 @@ impl BenchError {
             Self::Interrupted => Exit::Interrupted,
             Self::Unreachable { .. } | Self::Load(LoadError::Connect { .. }) => Exit::Unreachable,
             Self::Command(error) => error.exit(),
+            Self::Store { reply } | Self::Left { reply, .. } if is_denial(reply) => Exit::Denied,
             _ => Exit::Failure,
         }
     }
@@ -93,6 +95,11 @@ impl BenchError {
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
+}
+
+/// Returns whether the server has rejected a request because of the client's rights.
+fn is_denial(reply: &str) -> bool {
+    Reply::parse(reply.to_owned()).is_ok_and(|reply| reply.is_denial())
 }
 
 /// A benchmark in progress.

@@ -1,5 +1,5 @@
-//! The certificates and keys of a running server: loads them at the start, and again when their
-//! content changes.
+//! The certificates, keys and tokens of a running server: loads them at the start, and again when
+//! their content changes.
 //!
 //! All files are read and checked together, and either all of them are used or none: a certificate
 //! that is replaced before its key must not leave a server that no client can reach. Connections
@@ -10,16 +10,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use coracle_core::access::Gate;
 use coracle_core::raft::NodeId;
+use coracle_storage::tokens::{TokenFile, TokenGate};
 use coracle_tls::{ClientPort, ClientPortFiles, End, PeerFiles, PeerPort, PemFile, Protection};
+use thiserror::Error;
 
 use super::LOOK_EVERY;
 use super::diagnostics::Diagnostics;
 use super::options::LogLevel;
 use super::security::{ClientSecurity, PeerSecurity};
 use crate::tls::{TlsFileError, read};
+use crate::token::file::{self, TokenFileProblem};
+use crate::token::now;
 
 /// The interval at which the files are read. Arbitrary: short enough for someone who waits for it.
 const READ_EVERY: Duration = Duration::from_secs(5);
@@ -33,6 +38,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(24 * 3600);
 struct Files {
     clients: Option<ClientPortFiles>,
     peers: Option<PeerFiles>,
+    tokens: Option<TokenFile>,
 }
 
 /// The credentials of a server. See the module.
@@ -44,7 +50,17 @@ pub(super) struct Credentials {
     /// The files that were loaded, or rejected, last.
     seen: Files,
     protection: Protection,
+    gate: Option<Arc<TokenGate>>,
     ends: Vec<End>,
+}
+
+/// Why the files that the flags name cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum CredentialsError {
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    #[error(transparent)]
+    Tokens(#[from] TokenFileProblem),
 }
 
 impl Credentials {
@@ -52,15 +68,21 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`TlsFileError`].
+    /// [`CredentialsError`].
     pub(super) fn load(
         clients: &ClientSecurity,
         peers: &PeerSecurity,
         id: NodeId,
-    ) -> Result<Self, TlsFileError> {
+    ) -> Result<Self, CredentialsError> {
         let seen = Files::read(clients, peers)?;
         let (protection, ends) = seen.load(clients, id)?;
-        Ok(Self { clients: clients.clone(), peers: peers.clone(), id, seen, protection, ends })
+        let gate = seen.tokens.clone().map(|tokens| Arc::new(TokenGate::new(tokens, now())));
+        Ok(Self { clients: clients.clone(), peers: peers.clone(), id, seen, protection, gate, ends })
+    }
+
+    /// Decides on the rights of clients by the token file, if there is one.
+    pub(super) fn gate(&self) -> Option<Arc<dyn Gate>> {
+        Some(Arc::clone(self.gate.as_ref()?) as Arc<dyn Gate>)
     }
 
     /// The protection of the ports, which follows the files.
@@ -70,7 +92,7 @@ impl Credentials {
 
     /// Returns whether there is anything to load again.
     pub(super) fn has_files(&self) -> bool {
-        self.seen.clients.is_some() || self.seen.peers.is_some()
+        self.seen.clients.is_some() || self.seen.peers.is_some() || self.gate.is_some()
     }
 
     /// Starts the thread that follows the files, and that reads them at once when `is_asked`.
@@ -93,6 +115,7 @@ impl Credentials {
                 if is_asked || read_at.elapsed() >= READ_EVERY {
                     read_at = Instant::now();
                     self.look(is_asked, &diagnostics);
+                    self.look_at_tokens(&diagnostics);
                 }
                 if reported_at.elapsed() >= REPORT_EVERY {
                     reported_at = Instant::now();
@@ -106,21 +129,37 @@ impl Credentials {
     fn look(&mut self, is_asked: bool, diagnostics: &Diagnostics) {
         match self.renew() {
             Ok(false) if !is_asked => {}
-            Ok(false) => diagnostics.tell(LogLevel::Info, &"the certificates and keys have not changed"),
+            Ok(false) => {
+                diagnostics.tell(LogLevel::Info, &"the certificates, keys and tokens have not changed");
+            }
             Ok(true) => {
-                diagnostics
-                    .tell(LogLevel::Info, &"certificates and keys were loaded: new connections use them");
+                diagnostics.tell(
+                    LogLevel::Info,
+                    &"certificates, keys and tokens were loaded: new connections use them",
+                );
                 self.report_ends(diagnostics);
             }
             Err(error) => {
-                let what = format_args!("{error}. The certificates and keys from before stay in use");
+                let what = format_args!("{error}. The certificates, keys and tokens from before stay in use");
                 diagnostics.tell(LogLevel::Error, &what);
             }
         }
     }
 
+    /// Ends the rights of tokens that have expired, and reports invalid ones.
+    fn look_at_tokens(&self, diagnostics: &Diagnostics) {
+        let Some(gate) = &self.gate else { return };
+        gate.expire(now());
+        let failures = gate.take_failures();
+        if failures > 0 {
+            let seconds = READ_EVERY.as_secs();
+            let what = format_args!("clients have sent {failures} invalid tokens within {seconds} s");
+            diagnostics.tell(LogLevel::Warn, &what);
+        }
+    }
+
     /// Returns whether new files were loaded. A failure is returned once per content.
-    fn renew(&mut self) -> Result<bool, TlsFileError> {
+    fn renew(&mut self) -> Result<bool, CredentialsError> {
         let found = Files::read(&self.clients, &self.peers)?;
         if found == self.seen {
             return Ok(false);
@@ -133,15 +172,17 @@ impl Credentials {
         if let (Some(port), Some(new)) = (&self.protection.peers, &new.peers) {
             port.replace(new);
         }
+        if let (Some(gate), Some(tokens)) = (&self.gate, &self.seen.tokens) {
+            gate.replace(tokens.clone(), now());
+        }
         self.ends = ends;
         Ok(true)
     }
 
     /// Reports the certificates that end soon.
     fn report_ends(&self, diagnostics: &Diagnostics) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for end in &self.ends {
-            let left = i128::from(end.at) - i128::from(now.as_secs());
+            let left = i128::from(end.at) - i128::from(now());
             if left > i128::from(REPORT_BEFORE.as_secs()) {
                 continue;
             }
@@ -163,12 +204,13 @@ impl Credentials {
 }
 
 impl Files {
-    fn read(clients: &ClientSecurity, peers: &PeerSecurity) -> Result<Self, TlsFileError> {
+    fn read(clients: &ClientSecurity, peers: &PeerSecurity) -> Result<Self, CredentialsError> {
         let optional = |path: &Option<std::path::PathBuf>| path.as_deref().map(read).transpose();
         let pair =
             |certificate: &Option<_>, key: &Option<_>| -> Result<Option<(PemFile, PemFile)>, TlsFileError> {
                 Ok(optional(certificate)?.zip(optional(key)?))
             };
+        let tokens = clients.token_file.as_deref().map(file::read).transpose()?;
         let authorities = optional(&clients.tls_ca)?;
         let clients = pair(&clients.tls_cert, &clients.tls_key)?.map(|(certificate, key)| ClientPortFiles {
             certificate,
@@ -178,7 +220,7 @@ impl Files {
         let peers = pair(&peers.peer_cert, &peers.peer_key)?
             .zip(optional(&peers.peer_ca)?)
             .map(|((certificate, key), authorities)| PeerFiles { certificate, key, authorities });
-        Ok(Self { clients, peers })
+        Ok(Self { clients, peers, tokens })
     }
 
     fn load(&self, flags: &ClientSecurity, id: NodeId) -> Result<(Protection, Vec<End>), TlsFileError> {

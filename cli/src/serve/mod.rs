@@ -25,8 +25,7 @@ use smol::{LocalExecutor, future};
 use thiserror::Error;
 
 use crate::exit::Exit;
-use crate::tls::TlsFileError;
-use credentials::Credentials;
+use credentials::{Credentials, CredentialsError};
 use descriptors::{Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
 use poller::NoPoller;
@@ -80,7 +79,7 @@ pub(crate) enum ServeError {
     #[error(transparent)]
     Poller(#[from] NoPoller),
     #[error(transparent)]
-    Credentials(#[from] TlsFileError),
+    Credentials(#[from] CredentialsError),
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     #[error(
@@ -161,6 +160,7 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
     let founding = first_start::founding(options)?;
     let settings = settings_within(options, Served::Cluster { nodes: options.nodes }, diagnostics)?;
     let credentials = Credentials::load(&options.security, &PeerSecurity::default(), NodeId(0))?;
+    let settings = Settings { gate: credentials.gate(), ..settings };
     let (protection, should_end) = follow(credentials, diagnostics)?;
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
@@ -260,6 +260,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
     own_name::watch(&options, diagnostics.clone());
     let settings = settings_within(serving, Served::Member, diagnostics)?;
     let credentials = Credentials::load(&serving.security, &options.security, options.id)?;
+    let settings = Settings { gate: credentials.gate(), ..settings };
     let (protection, should_end) = follow(credentials, diagnostics)?;
     let NodeOptions { id, origin, peer_listen, dial_overrides, serving, .. } = options;
     let (medium, listen) = (medium(&serving), Some(serving.listen));

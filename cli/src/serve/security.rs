@@ -32,6 +32,11 @@ pub(crate) struct ClientSecurity {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(super) tls_ca: Option<PathBuf>,
 
+    /// The tokens of clients, made with `coracle token new`: every client needs one, or a
+    /// certificate that the file names. Read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+
     /// Accept that other machines can reach a port that does not ask who they are
     #[arg(long)]
     pub(super) insecure: bool,
@@ -60,7 +65,7 @@ pub(crate) enum Exposed {
     #[error(
         "--listen {address}: other machines can reach this address, and any program there could read and write \
          everything. Listen on 127.0.0.1; or let clients prove who they are, with --tls-cert, --tls-key and \
-         --tls-ca (`coracle cert init` begins to make certificates); or accept it with --insecure"
+         --token-file or --tls-ca (`coracle cert init` begins to make certificates, `coracle token new` a token); or accept it with --insecure"
     )]
     ToClients { address: SocketAddr },
     #[error(
@@ -83,13 +88,13 @@ impl ClientSecurity {
 
     /// Returns whether clients have to prove who they are.
     fn asks_who(&self) -> bool {
-        [self.tls_ca.is_some()].contains(&true)
+        self.tls_ca.is_some() || self.token_file.is_some()
     }
 
     /// Returns whether a client may do without a certificate, because it can prove who it is in
     /// another way.
     pub(super) fn certificate_may_be_missing(&self) -> bool {
-        false
+        self.token_file.is_some()
     }
 }
 
@@ -127,9 +132,18 @@ mod tests {
         let file = Some(PathBuf::from("x.pem"));
         let open = ClientSecurity::default();
         let tls = ClientSecurity { tls_cert: file.clone(), tls_key: file.clone(), ..open.clone() };
-        let mutual = ClientSecurity { tls_ca: file, ..tls.clone() };
+        let mutual = ClientSecurity { tls_ca: file.clone(), ..tls.clone() };
+        let tokens = ClientSecurity { token_file: file.clone(), ..tls.clone() };
+        let plain_tokens = ClientSecurity { token_file: file.clone(), ..open.clone() };
         let insecure = ClientSecurity { insecure: true, ..open.clone() };
-        for (security, is_protected) in [(&open, false), (&tls, false), (&mutual, true), (&insecure, true)] {
+        for (security, is_protected) in [
+            (&open, false),
+            (&tls, false),
+            (&mutual, true),
+            (&tokens, true),
+            (&plain_tokens, false),
+            (&insecure, true),
+        ] {
             for address in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
                 assert_eq!(security.check(address.parse().unwrap()), Ok(()));
             }

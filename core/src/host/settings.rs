@@ -52,7 +52,7 @@ pub struct Settings {
     pub snapshot_log_bytes: u64,
     /// See [`SnapshotPolicy::log_entries`]; at least 1.
     pub snapshot_log_entries: u64,
-    /// What decides on the rights of clients; `None`: everything is permitted.
+    /// Decides on the rights of clients; `None`: everything is permitted.
     pub gate: Option<Arc<dyn Gate>>,
 }
 

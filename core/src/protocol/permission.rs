@@ -1,4 +1,4 @@
-//! Permissions: what each request needs, and whether a connection's grant covers it.
+//! Permissions: the role that each request needs, and whether a connection's grant covers it.
 //!
 //! [`Permission::of`] has one row for each kind of request. A new kind does not compile without
 //! one.
@@ -21,7 +21,7 @@ enum Keys<'a> {
     Txn(&'a Txn),
 }
 
-/// What a request needs.
+/// The role and the keys that a request needs.
 #[derive(Clone, Copy, Debug)]
 struct Permission<'a> {
     role: Role,

@@ -37,7 +37,7 @@ fn a_file_with_a_fault_is_rejected_as_a_whole() {
     let good = format!(r#"{{"name":"a","role":"read","sha256":"{digest}"}}"#);
     let long = "n".repeat(TOKEN_NAME_BYTES_MAX + 1);
     let many = vec!["\"p\""; TOKEN_PREFIXES_MAX + 1].join(",");
-    let long_prefix = "p".repeat(coracle_core::kv::KEY_BYTES_MAX + 1);
+    let long_prefix = "p".repeat(KEY_BYTES_MAX + 1);
     for (line, fault) in [
         ("nonsense".to_owned(), TokenFault::Form),
         (r#"{"name":"b"}"#.into(), TokenFault::Form),

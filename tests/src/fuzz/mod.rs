@@ -1,11 +1,11 @@
-//! Fuzz targets: one function for each parser that reads bytes of others. Each accepts any bytes and
-//! panics only if a property does not hold.
+//! Fuzz targets: one function for each parser that reads bytes of others. Each accepts any bytes
+//! and panics only if a property does not hold.
 //!
 //! `fuzz/` drives them with libFuzzer, guided by coverage. [`mutate`] drives them without it: it
 //! changes inputs of the corpus at random, which is enough for the seconds that a test may take.
 //!
-//! A checksum would keep a fuzzer from everything behind it. So where the bytes have one, the target
-//! computes it anew: it models a stranger who knows the format.
+//! A checksum would keep a fuzzer from everything behind it. So where the bytes have one, the
+//! target computes it: it models a stranger who knows the format.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -33,7 +33,7 @@ pub use mutate::mutate;
 pub struct Target {
     /// Its name, and that of the folder of its corpus.
     pub name: &'static str,
-    /// What it runs.
+    /// The function.
     pub run: fn(&[u8]),
 }
 
@@ -99,7 +99,7 @@ fn request_lines(input: &[u8]) {
     }
 }
 
-/// Both lines of a handshake between nodes. What can be decoded is encoded as it was.
+/// Both lines of a handshake between nodes. A line that can be decoded is encoded as the same.
 fn handshakes(input: &[u8]) {
     if let Ok(hello) = Hello::decode(input) {
         assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
@@ -131,7 +131,7 @@ fn peer_frames(input: &[u8]) {
     let _ = inbound.receive(input);
 }
 
-/// The payload of a log entry. What is accepted is written as it was.
+/// The payload of a log entry. An accepted payload is written as it was.
 fn payloads(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(write) = Write::checked(text) {
@@ -146,7 +146,7 @@ fn state_lines(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut lines = StateLines::new(SessionLimits::default());
     let accepted = text.lines().take_while(|line| lines.check(line).is_ok()).count();
-    // What a node would accept, it can also restore and write again.
+    // A node can restore the lines that it accepts, and writes the same ones.
     let mut state = coracle_core::kv::State::new(SessionLimits::default());
     for line in text.lines().take(accepted) {
         state.restore(line).expect("the check accepts what a node restores");
@@ -183,7 +183,7 @@ fn files(input: &[u8]) {
     let _ = recover(NodeId(0), &files, SyncPolicy::Always);
 }
 
-/// A token file. What is accepted is the same when it is encoded and parsed again.
+/// A token file. An accepted file is the same when it is encoded and parsed again.
 fn token_files(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match TokenFile::parse(text) {

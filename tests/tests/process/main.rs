@@ -61,6 +61,8 @@ mod terminal;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod tokens;
+#[cfg(test)]
 mod tracing;
 #[cfg(test)]
 mod vanished;

@@ -1,5 +1,4 @@
 //! Tests of the protocol as a client sees it: lines in, lines out.
-
 mod access;
 mod pages;
 mod watches;

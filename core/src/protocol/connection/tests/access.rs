@@ -1,5 +1,5 @@
-//! Access control: every operation with every role, keys at the edges of prefixes, and the life of a
-//! token.
+//! Access control: every operation with every role, keys at the edges of prefixes, and the life of
+//! a token.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
