@@ -15,9 +15,10 @@
 //! expires when log time has advanced by the time to live from there.
 //!
 //! Why a dated key does not expire early: a leader's log time is that of the last tick in its log,
-//! plus the time since it applied that tick, which is less than the time since the tick was
-//! proposed. So between the proposals of two ticks, log time never advances by more than true time
-//! does, whichever leaders propose them.
+//! plus the time since it proposed that tick, or since it applied it, which is less. So between the
+//! proposals of two ticks, log time never advances by more than true time does, whichever leaders
+//! propose them. The last tick that is *applied* would not do: a tick that states less than an
+//! earlier one in flight dates keys too early, and log time jumps when the other one is applied.
 //!
 //! A node that restarts has applied the last tick only just now, and its log time would lag by the
 //! time since the tick. So heartbeats state the time since the leader applied a tick, with the
@@ -234,9 +235,9 @@ impl Expiries {
         self.now + time.saturating_sub(self.elapsed())
     }
 
-    /// A tick that states only the log time.
-    pub(super) fn empty_tick(&self, applied: Revision) -> Tick {
-        Tick { time: self.log_time(), applied, expired: Vec::new() }
+    /// A tick that states only the log time, which is `at_least` this one.
+    pub(super) fn empty_tick(&self, at_least: LogTime, applied: Revision) -> Tick {
+        Tick { time: self.log_time().max(at_least), applied, expired: Vec::new() }
     }
 
     /// When a leader has to propose a tick, if nothing changes before.
@@ -253,16 +254,17 @@ impl Expiries {
         Some(due.map_or(self.now, |due| due - expiry.ttl.duration()) + DATE_AFTER)
     }
 
-    /// Returns the tick that a leader has to propose now, if one is due. `is_proposed` are keys of
-    /// earlier ticks that are not applied yet; `dates`: whether to propose a tick that only dates
-    /// keys.
+    /// Returns the tick that a leader has to propose now, if one is due. `at_least` is the log time
+    /// by the leader's ticks in flight, and `is_proposed` are their keys; `dates`: whether to
+    /// propose a tick that only dates keys.
     pub(super) fn due_tick(
         &self,
+        at_least: LogTime,
         applied: Revision,
         dates: bool,
         is_proposed: impl Fn(&Key) -> bool,
     ) -> Option<Tick> {
-        let time = self.log_time();
+        let time = self.log_time().max(at_least);
         let dated = self.dated.iter().take_while(|(until, _)| *until <= time);
         let mut dated = dated.map(|(until, key)| (time.since(*until), key)).peekable();
         let due = self.due.iter().take_while(|(due, _)| *due <= self.now);

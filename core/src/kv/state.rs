@@ -134,19 +134,20 @@ impl State {
     }
 
     /// Returns the tick that a leader has to propose now, if one is due. `applied` is the last
-    /// entry that it has applied, and `is_proposed` are the keys of its ticks that are not applied
-    /// yet; `dates`: whether to propose a tick that only dates keys.
+    /// entry that it has applied. `at_least` is the log time by its ticks that are not applied yet,
+    /// and `is_proposed` are their keys; `dates`: whether to propose a tick that only dates keys.
     #[must_use]
     pub fn due_tick(
         &self,
+        at_least: LogTime,
         applied: Revision,
         dates: bool,
         is_proposed: impl Fn(&Key) -> bool,
     ) -> Option<Tick> {
         let elapsed = self.store.expiries().elapsed();
         let for_sessions = dates && self.sessions.next_tick_after().is_some_and(|after| elapsed >= after);
-        let tick = self.store.expiries().due_tick(applied, dates, is_proposed);
-        tick.or_else(|| for_sessions.then(|| self.store.expiries().empty_tick(applied)))
+        let tick = self.store.expiries().due_tick(at_least, applied, dates, is_proposed);
+        tick.or_else(|| for_sessions.then(|| self.store.expiries().empty_tick(at_least, applied)))
     }
 
     /// Removes the changes that [`State::apply`] has made since the last call.
@@ -279,7 +280,7 @@ mod tests {
             8 => Command::Touch { key, ttl },
             9 => Command::Persist { key },
             10 => {
-                let tick = state.due_tick(Revision(rng.u64(..at)), true, |_| false);
+                let tick = state.due_tick(LogTime::default(), Revision(rng.u64(..at)), true, |_| false);
                 tick.map_or(Command::Persist { key }, |tick| Command::Tick(tick.into()))
             }
             0 => Command::Delete { key },

@@ -14,7 +14,7 @@ use super::revision::{KeyMeta, Revision, Stamp};
 use super::scan::{Found, Item, Page, Query, Scan, ScanContent};
 use super::selection::Selection;
 use super::text::{Key, Value};
-use super::ttl::{Tick, Ttl};
+use super::ttl::{LogTime, Tick, Ttl};
 use super::txn::Expected;
 use super::views::{ViewId, ViewPart, Views};
 use crate::mutant::{self, Mutant};
@@ -458,7 +458,11 @@ impl Store {
     /// Deliberate bug: a tick also removes the keys that are due by this node's own clock.
     fn overdue_here_by_mutant(&self) -> Vec<Key> {
         let is_here = mutant::is_active(Mutant::ExpiryJudgedWhenApplied);
-        let tick = if is_here { self.expiries.due_tick(Revision::MAX, false, |_| false) } else { None };
+        let tick = if is_here {
+            self.expiries.due_tick(LogTime::default(), Revision::MAX, false, |_| false)
+        } else {
+            None
+        };
         tick.map(|tick| tick.expired).unwrap_or_default()
     }
 }

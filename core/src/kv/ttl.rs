@@ -61,7 +61,7 @@ impl LogTime {
     }
 
     /// The time `later` after this one.
-    pub(super) fn after(self, later: Duration) -> Self {
+    pub(crate) fn after(self, later: Duration) -> Self {
         Self(self.0.saturating_add(micros(later)).min(LOG_TIME_MAX))
     }
 

@@ -27,6 +27,8 @@ struct Place {
     next: u64,
     /// The slots whose replies are known but not written.
     known: BTreeSet<u64>,
+    /// The beginning of a line whose rest is not written yet: a long page is written in pieces.
+    unfinished: String,
 }
 
 /// The member of a reply's line that says which request it answers.
@@ -47,6 +49,7 @@ impl Connections {
             ),
             next: 0,
             known: BTreeSet::new(),
+            unfinished: String::new(),
         };
         Self((1..=clients as u64).map(place).collect())
     }
@@ -77,6 +80,9 @@ impl Connections {
                 return Ok(requests);
             }
             requests.extend(asked);
+            place.unfinished.push_str(&lines);
+            let complete = place.unfinished.rfind('\n').map_or(0, |end| end + 1);
+            let lines: String = place.unfinished.drain(..complete).collect();
             lines.lines().try_for_each(|line| place.written(line))?;
         }
     }

@@ -120,6 +120,7 @@ fn live_through(world: &mut World) -> Verdict {
     world.invariants.check_overdue(world.now, start)?;
     samples::check(&world.samples, |what| world.trace.sight(what))?;
     check(world.clients.open() == 0, || format!("{} requests were never answered", world.clients.open()))?;
+    world.let_watchers_catch_up()?;
     world.check_watchers_at_rest()?;
     if world.settings.ending == Ending::HubConnected {
         return Ok(());

@@ -34,7 +34,7 @@ fn apply(expiries: &mut Expiries, index: u64, tick: &Tick) {
 }
 
 fn due_tick(expiries: &Expiries, applied: u64) -> Option<Tick> {
-    expiries.due_tick(Revision(applied), true, |_| false)
+    expiries.due_tick(LogTime::default(), Revision(applied), true, |_| false)
 }
 
 fn names(tick: &Tick) -> Vec<&str> {
@@ -106,7 +106,9 @@ fn restored_keys_count_from_the_first_step() {
     assert_eq!(names(&due_tick(&expiries, 9).unwrap()), ["dated"]);
     expiries.advance(at(70_250));
     assert_eq!(names(&due_tick(&expiries, 9).unwrap()), ["dated", "undated"], "in the order of their time");
-    let tick = expiries.due_tick(Revision(9), true, |proposed| *proposed == key("dated")).unwrap();
+    let tick = expiries
+        .due_tick(LogTime::default(), Revision(9), true, |proposed| *proposed == key("dated"))
+        .unwrap();
     assert_eq!(names(&tick), ["undated"]);
 }
 

@@ -100,6 +100,11 @@ impl Followed {
         Self::After(rev)
     }
 
+    /// The revision up to which it has all changes, if it has.
+    pub(in super::super) fn after_rev(&self) -> Option<u64> {
+        if let Self::After(rev) = self { Some(*rev) } else { None }
+    }
+
     /// The line with which a client begins or resumes the watch.
     pub(in super::super) fn request(&mut self, selected: &Selected, cluster: &str) -> String {
         let how = match self {
