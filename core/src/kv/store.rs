@@ -457,12 +457,8 @@ impl Store {
 impl Store {
     /// Deliberate bug: a tick also removes the keys that are due by this node's own clock.
     fn overdue_here_by_mutant(&self) -> Vec<Key> {
-        let is_here = mutant::is_active(Mutant::ExpiryJudgedWhenApplied);
-        let tick = if is_here {
-            self.expiries.due_tick(LogTime::default(), Revision::MAX, false, |_| false)
-        } else {
-            None
-        };
+        let due = || self.expiries.due_tick(LogTime::default(), Revision::MAX, false, |_| false);
+        let tick = mutant::is_active(Mutant::ExpiryJudgedWhenApplied).then(due).flatten();
         tick.map(|tick| tick.expired).unwrap_or_default()
     }
 }
