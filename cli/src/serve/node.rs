@@ -9,8 +9,8 @@ use coracle_core::peer::Origin;
 use coracle_core::raft::{Member, NodeId, Roster, VOTERS_MAX};
 use thiserror::Error;
 
-use super::options::{ServeFlagsError, ServeOptions, ServingFlags};
-use super::security::{Exposed, PeerSecurity};
+use super::options::{Notice, ServeFlagsError, ServeOptions, ServingFlags};
+use super::security::PeerSecurity;
 use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
 use crate::numbers;
@@ -112,8 +112,6 @@ pub(crate) enum NodeFlagsError {
     TooMany,
     #[error("{DIAL_OVERRIDES}: {0}")]
     DialOverrides(PeerError),
-    #[error(transparent)]
-    Exposed(#[from] Exposed),
 }
 
 /// The options of a node.
@@ -141,9 +139,10 @@ impl NodeFlags {
             Err(_) => BTreeMap::new(),
         };
         let peer_listen: Option<Box<str>> = self.peer_listen.map(|address| address.to_string().into());
-        let (id, serving, security) = (NodeId(self.id), self.serving.options(1)?, self.security);
+        let (id, mut serving, security) = (NodeId(self.id), self.serving.options(1)?, self.security);
         let places = (peer_listen.as_deref(), &*serving.data_dir);
-        security.check(&serving.security, id, &origin, places)?;
+        let exposed = security.check(&serving.security, id, &origin, places).err();
+        serving.notices.extend(exposed.map(Notice::Exposed));
         Ok(NodeOptions { id, origin, peer_listen, dial_overrides, serving, security })
     }
 

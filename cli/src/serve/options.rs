@@ -233,24 +233,25 @@ pub(crate) enum ServeFlagsError {
     Lookup { address: Address, cause: io::Error },
     #[error("--listen {address}: the name has no address")]
     NoAddress { address: Address },
-    #[error(transparent)]
-    Exposed(#[from] Exposed),
 }
 
 /// A valid option that its user may not have intended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     DebugBuild,
     EvenNodes { nodes: u8 },
     NodesOfFolder { nodes: u8 },
     DataDirUnused,
+    Exposed(Exposed),
 }
 
 impl Notice {
-    pub(crate) fn level(self) -> LogLevel {
+    pub(crate) fn level(&self) -> LogLevel {
         match self {
             Self::NodesOfFolder { .. } => LogLevel::Info,
-            Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused => LogLevel::Warn,
+            Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused | Self::Exposed(_) => {
+                LogLevel::Warn
+            }
         }
     }
 }
@@ -288,12 +289,12 @@ impl ServingFlags {
             return Err(ServeFlagsError::Beat { heartbeat: self.heartbeat, election_min });
         }
         let listen = look_up(&self.listen)?;
-        self.security.check(listen)?;
+        let exposed = self.security.check(listen).err().map(Notice::Exposed);
         Ok(ServeOptions {
             runtime: self.runtime,
             nodes,
             listen,
-            notices: self.notices(),
+            notices: self.notices().into_iter().chain(exposed).collect(),
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
             ephemeral: self.ephemeral,
             require_cluster: self.require_cluster,
@@ -362,6 +363,7 @@ impl fmt::Display for Notice {
                 )
             }
             Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
+            Self::Exposed(exposed) => exposed.fmt(f),
         }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! A port on loopback is reached by programs of this machine only. On any other address the
 //! network decides who reaches it, and networks change. So such a port needs TLS and a proof of who
-//! is on the other end, or the flag that says that the operator knows better.
+//! is on the other end, or the flag that says that the operator knows better. Without these, the
+//! server warns and serves, so that clusters of earlier versions go on after an upgrade.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -60,18 +61,18 @@ pub(crate) struct PeerSecurity {
 }
 
 /// A port that other machines can reach, and that does not ask who they are.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Exposed {
     #[error(
         "--listen {address}: other machines can reach this address, and any program there could read and write \
          everything. Listen on 127.0.0.1; or let clients prove who they are, with --tls-cert, --tls-key and \
-         --token-file or --tls-ca (`coracle cert init` begins to make certificates, `coracle token new` a token); or accept it with --insecure"
+         --token-file or --tls-ca (`coracle cert init` begins to make certificates, `coracle token new` a token); or accept it with --insecure. A later version will not start without one of these"
     )]
     ToClients { address: SocketAddr },
     #[error(
         "{address}: other machines can reach the address of this node, and any program there could take over the \
          cluster. Let the nodes use loopback addresses; or let them prove who they are, with --peer-cert, \
-         --peer-key and --peer-ca (`coracle cert init` begins to make certificates); or accept it with --insecure"
+         --peer-key and --peer-ca (`coracle cert init` begins to make certificates); or accept it with --insecure. A later version will not start without one of these"
     )]
     ToNodes { address: Box<str> },
 }
