@@ -1,7 +1,7 @@
 //! Fuzz targets: one function for each parser that reads bytes of others. Each accepts any bytes
 //! and panics only if a property does not hold.
 //!
-//! `fuzz/` drives them with libFuzzer, guided by coverage. [`mutate`] drives them without it: it
+//! `fuzz/` drives them with libFuzzer, guided by coverage. [`mutate()`] drives them without it: it
 //! changes inputs of the corpus at random, which is enough for the seconds that a test may take.
 //!
 //! A checksum would keep a fuzzer from everything behind it. So where the bytes have one, the

@@ -123,7 +123,7 @@ impl SessionTable {
         }
     }
 
-    /// Accepts the next line of [`SessionTable::lines`], and rejects any other line. Nothing is
+    /// Accepts the next line of an encoded table, and rejects any other line. Nothing is
     /// forgotten, because the original table had the same limits.
     ///
     /// # Errors
