@@ -5,7 +5,7 @@
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -33,6 +33,12 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// again.
 const STARTING_MAX: usize = 4;
 
+/// The most connections that are closed and whose threads have not ended, before the next one is
+/// accepted. Arbitrary: a few megabytes.
+const ENDING_MAX: usize = 64;
+/// The interval at which the listener counts them.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+
 /// A connection's share in the channel that closes when the last connection has ended.
 type Place = Sender<()>;
 
@@ -58,9 +64,11 @@ pub(crate) fn start(
             admitted: Mutex::new(0),
             connections_end,
             gate: settings.gate,
+            alive: Arc::default(),
         });
         let greeted = Greeted::new(Mutex::new(Handshakes::new(CLIENT_HANDSHAKES_MAX)));
         for number in 1.. {
+            door.wait_for_ending(&its_end);
             let incoming = socket.accept();
             if its_end.load(Ordering::Acquire) {
                 break;
@@ -92,9 +100,39 @@ struct Door {
     admitted: Mutex<u64>,
     connections_end: Place,
     gate: Option<Arc<dyn Gate>>,
+    /// The connections whose threads have not ended.
+    alive: Arc<AtomicUsize>,
+}
+
+/// The threads of one connection, until they have ended.
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn new(alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(alive))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Door {
+    /// Waits while many connections have been closed whose threads have not ended. Their memory is
+    /// in no account any more, and clients that are closed and connect again at once would
+    /// otherwise start threads without end.
+    fn wait_for_ending(&self, is_stopping: &AtomicBool) {
+        while self.alive.load(Ordering::Relaxed) > ENDING_MAX
+            && self.alive.load(Ordering::Relaxed) > self.wiring.memory.connections() + ENDING_MAX
+            && !is_stopping.load(Ordering::Acquire)
+        {
+            thread::sleep(LOOK_AGAIN_AFTER);
+        }
+    }
+
     /// Returns a new client with its number, if there is room for it.
     fn admit(&self) -> Option<(u64, ClientHost)> {
         let Self { wiring, name, .. } = self;
@@ -116,7 +154,9 @@ fn serve(door: &Door, stream: TcpStream) {
     let (proxy, idle_timeout, place) =
         (door.wiring.proxy.clone(), door.idle_timeout, door.connections_end.clone());
     let spare = stream.try_clone();
+    let alive = Alive::new(&door.alive);
     let serve = move || {
+        let _alive = alive;
         // Without a socket or a second thread, no reply can reach the client.
         let _ = connection::serve(number, stream, accepted, &proxy, idle_timeout);
         drop(place);
@@ -169,7 +209,7 @@ fn greet(door: &Arc<Door>, port: &ClientPort, greeted: &Greeted, number: u64, st
 fn serve_secured(door: &Door, stream: TcpStream, secured: Secured) {
     let Some((number, mut client)) = door.admit() else { return turn_away(stream, Some(secured)) };
     let session = Some(secured.enter(&mut client));
-    let place = door.connections_end.clone();
+    let (place, _alive) = (door.connections_end.clone(), Alive::new(&door.alive));
     let accepted = Accepted { client, session, bulk: door.bulk.clone(), starting: door.starting.acquire() };
     // Without a second thread, no reply can reach the client.
     let _ = connection::serve(number, stream, accepted, &door.wiring.proxy, door.idle_timeout);

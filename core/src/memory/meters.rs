@@ -1,4 +1,5 @@
-//! Memory meters for connections between nodes: outboxes, inboxes, and incomplete frames.
+//! Memory meters for connections between nodes: outboxes, inboxes, and incomplete frames; and the
+//! number of clients' connections.
 //!
 //! Links and connections report often, so they take no lock. Each adds its change to one atomic
 //! number, and only if the change is large enough.
@@ -7,6 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::MemoryBudget;
 use crate::host::inbox_is_full;
+
+impl MemoryBudget {
+    /// The number of clients' connections that have their memory, without those that were evicted.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.held().connections.len()
+    }
+}
 
 /// The memory of one connection with another node. Dropping it subtracts the memory from the
 /// budget.

@@ -345,3 +345,19 @@ fn the_longest_frames_are_shorter_than_the_smallest_share() {
     let rest = 64 << 10;
     assert!(SNAPSHOT_PART_BYTES + line.len() + rest < FRAME_BYTES_MIN, "{}", line.len());
 }
+
+/// A server that starts threads for connections counts those that it is rid of by this number.
+#[test]
+fn an_evicted_connection_is_not_counted_any_more() {
+    let budget = MemoryBudget::new(1 << 20, 10, 200 << 10);
+    let mut held = Vec::new();
+    let evicted = (1..10).find_map(|number| {
+        let (memory, eviction) = budget.connect(number)?;
+        held.push(memory);
+        eviction
+    });
+    assert_eq!(evicted.map(|evicted| evicted.connection), Some(1));
+    assert_eq!(budget.connections(), held.len() - 1);
+    held.truncate(1);
+    assert_eq!(budget.connections(), 0, "the first one was not counted, the others are gone");
+}
