@@ -32,7 +32,7 @@ mod meters;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::raft::NodeId;
@@ -100,6 +100,8 @@ struct Shared {
     shares: MemoryShares,
     /// The kinds of requests that are rejected, as bits: read for every request.
     refused: AtomicU8,
+    /// Whether memory for clients is short: read for every new client.
+    is_short: AtomicBool,
     /// The memory of links, inboxes and incomplete frames.
     peers: AtomicUsize,
     held: Mutex<Held>,
@@ -158,9 +160,18 @@ impl MemoryBudget {
         let (refused, peers, held) = (AtomicU8::new(0), AtomicUsize::new(0), Mutex::default());
         let long_lines = HALF_LINES_BYTES_MAX.min(max / 16 * 3).div_ceil(LONG_LINE_BYTES);
         let long_lines = LongLines::new(long_lines + long_lines.div_ceil(SPARE_LONG_LINES));
-        let shared =
-            Shared { max, connection_bytes, connections_max, shares, refused, peers, held, long_lines };
-        Self(Arc::new(shared))
+        let is_short = AtomicBool::new(false);
+        Self(Arc::new(Shared {
+            max,
+            connection_bytes,
+            connections_max,
+            shares,
+            refused,
+            is_short,
+            peers,
+            held,
+            long_lines,
+        }))
     }
 
     /// A budget without a limit.
@@ -269,6 +280,12 @@ impl MemoryBudget {
         self.0.refused.load(Ordering::Relaxed) & WRITES_REFUSED != 0
     }
 
+    /// Returns whether clients use a quarter of their memory, whatever connections cost in themselves.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.0.is_short.load(Ordering::Relaxed)
+    }
+
     /// Returns whether there is no room for the data that this request adds. A node checks
     /// forwarded requests with this, because its memory use and budget differ from those of the
     /// sender.
@@ -298,7 +315,7 @@ impl MemoryBudget {
         state.saturating_add(now) > shares.state_max() || later > self.0.max - shares.clients_min()
     }
 
-    /// Recomputes which requests are rejected.
+    /// Recomputes which requests are rejected, and whether memory is short.
     fn judge(&self, held: &Held) {
         let (clients, clients_max) = (held.sum.of_clients(), self.clients_max(held));
         let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
@@ -306,6 +323,9 @@ impl MemoryBudget {
             | bit(clients > clients_max / 8 * 7, PAGES_REFUSED)
             | bit(clients > clients_max, ALL_REFUSED);
         self.0.refused.store(refused, Ordering::Relaxed);
+        let is_short = held.sum.half_lines > half_lines_max(clients_max) / 4
+            || clients - held.sum.connections > clients_max / 4;
+        self.0.is_short.store(is_short, Ordering::Relaxed);
     }
 
     /// Evicts connections, if that helps, before a request is rejected for lack of memory. The data
@@ -321,7 +341,7 @@ impl MemoryBudget {
     /// below the limit by a margin. At the limit itself, the next log entry would exceed it again.
     fn evict(&self, held: &mut Held, evictions: &mut Vec<Eviction>) {
         let clients_max = self.clients_max(held);
-        let half_lines_max = HALF_LINES_BYTES_MAX.min(clients_max / 4);
+        let half_lines_max = half_lines_max(clients_max);
         let is_over = held.sum.of_clients() > clients_max;
         let clients_max = if is_over { clients_max / 8 * 7 } else { clients_max };
         loop {
@@ -342,6 +362,11 @@ impl MemoryBudget {
             evictions.push(Eviction { connection, holder });
         }
     }
+}
+
+/// The limit for incomplete lines, where `clients_max` is that for clients.
+fn half_lines_max(clients_max: usize) -> usize {
+    HALF_LINES_BYTES_MAX.min(clients_max / 4)
 }
 
 /// The bits of `refused` that reject this request. Requests that an operator needs when memory is

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::access::Gate;
-use coracle_core::host::{CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes};
+use coracle_core::host::{Arrivals, CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes};
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
 use coracle_tls::{ClientPort, Fault};
 use futures_lite::{AsyncWriteExt, future};
@@ -49,7 +49,13 @@ pub(crate) async fn run(
         gate: settings.gate,
     });
     let greeted = Greeted::default();
+    let mut arrivals = Arrivals::default();
     for number in 1.. {
+        let Wiring { memory, clock, .. } = &door.wiring;
+        // The tasks of closed connections end at once: they need not be counted.
+        while let Some(later) = arrivals.next(clock.now(), memory.is_short(), 0) {
+            Timer::at(clock.system_instant(later)).await;
+        }
         let Ok((stream, _)) = socket.accept().await else {
             Timer::after(ACCEPT_AGAIN_AFTER).await;
             continue;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use coracle_core::Settings;
 use coracle_core::access::Gate;
 use coracle_core::host::{
-    CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes, REFUSAL_TIMEOUT,
+    Arrivals, CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes, REFUSAL_TIMEOUT,
 };
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
 use coracle_tls::{ClientPort, Fault};
@@ -33,11 +33,8 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// again.
 const STARTING_MAX: usize = 4;
 
-/// The most connections that are closed and whose threads have not ended, before the next one is
-/// accepted. Arbitrary: a few megabytes.
-const ENDING_MAX: usize = 64;
-/// The interval at which the listener counts them.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// The number of connections from which on those that are ending are counted.
+const COUNTED_MIN: usize = 64;
 
 /// A connection's share in the channel that closes when the last connection has ended.
 type Place = Sender<()>;
@@ -67,8 +64,9 @@ pub(crate) fn start(
             alive: Arc::default(),
         });
         let greeted = Greeted::new(Mutex::new(Handshakes::new(CLIENT_HANDSHAKES_MAX)));
+        let mut arrivals = Arrivals::default();
         for number in 1.. {
-            door.wait_for_ending(&its_end);
+            door.wait(&mut arrivals, &its_end);
             let incoming = socket.accept();
             if its_end.load(Ordering::Acquire) {
                 break;
@@ -121,15 +119,15 @@ impl Drop for Alive {
 }
 
 impl Door {
-    /// Waits while many connections have been closed whose threads have not ended. Their memory is
-    /// in no account any more, and clients that are closed and connect again at once would
-    /// otherwise start threads without end.
-    fn wait_for_ending(&self, is_stopping: &AtomicBool) {
-        while self.alive.load(Ordering::Relaxed) > ENDING_MAX
-            && self.alive.load(Ordering::Relaxed) > self.wiring.memory.connections() + ENDING_MAX
-            && !is_stopping.load(Ordering::Acquire)
-        {
-            thread::sleep(LOOK_AGAIN_AFTER);
+    /// Waits until the next client may be accepted.
+    fn wait(&self, arrivals: &mut Arrivals, is_stopping: &AtomicBool) {
+        let Wiring { memory, clock, .. } = &self.wiring;
+        while !is_stopping.load(Ordering::Acquire) {
+            // Few connections have few threads, and need no lock to be counted.
+            let alive = self.alive.load(Ordering::Relaxed);
+            let ending = if alive < COUNTED_MIN { 0 } else { alive.saturating_sub(memory.connections()) };
+            let Some(later) = arrivals.next(clock.now(), memory.is_short(), ending) else { return };
+            thread::sleep(clock.until(later));
         }
     }
 

@@ -14,6 +14,7 @@
 //! | `peer_actions` | nothing: the actions that the directory and the links return |
 //! | `flow` | how many bytes may be in flight on a connection to another node |
 //! | `addresses` | which address of a host name is tried next |
+//! | `arrivals` | when a listener accepts the next client |
 //! | `handshakes` | which connection is closed when too many have not finished their handshake |
 //! | `places` | how many connections there may be with nodes that are not members |
 //! | `inbound` | whether the node or the router receives a frame, and when an inbox is full |
@@ -27,6 +28,7 @@
 //! | `wait` | when a waiting driver arms its timer, and when its deadline is due |
 
 mod addresses;
+mod arrivals;
 mod caller;
 mod client;
 mod directory;
@@ -48,6 +50,7 @@ mod snapshots;
 mod wait;
 
 pub use addresses::{DialAddresses, share_of};
+pub use arrivals::Arrivals;
 pub use caller::Question;
 pub use client::{
     CLIENT_READ_BYTES, CLIENT_WRITE_BYTES, ClientHost, ForRouter, INVALID_TOKEN_REST, ReadStep, ToWriter,

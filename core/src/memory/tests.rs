@@ -361,3 +361,30 @@ fn an_evicted_connection_is_not_counted_any_more() {
     held.truncate(1);
     assert_eq!(budget.connections(), 0, "the first one was not counted, the others are gone");
 }
+
+#[test]
+fn memory_is_short_from_a_quarter_of_the_limit_for_half_lines_on() {
+    let budget = MemoryBudget::new(64 * MIB, 100, MIB / 4);
+    let mut clients = clients(&budget, 100);
+    assert!(!budget.is_short(), "connections alone use {:?}", budget.in_use());
+    let lines_max = half_lines_max(budget.clients_max(&budget.held()));
+    note(&mut clients[0], half_line(lines_max / 4), false);
+    assert!(!budget.is_short());
+    note(&mut clients[1], half_line(MIB), false);
+    assert!(budget.is_short());
+    note(&mut clients[0], half_line(0), true);
+    assert!(!budget.is_short());
+}
+
+#[test]
+fn memory_is_short_from_a_quarter_of_the_limit_for_clients_on() {
+    let budget = MemoryBudget::new(64 * MIB, 4, 0);
+    let mut clients = clients(&budget, 2);
+    let clients_max = budget.clients_max(&budget.held());
+    note(&mut clients[0], replies(clients_max / 4), false);
+    assert!(!budget.is_short());
+    note(&mut clients[1], replies(MIB), false);
+    assert!(budget.is_short());
+    drop(clients);
+    assert!(!budget.is_short());
+}
