@@ -15,7 +15,7 @@ use coracle_storage::host::{
 };
 use coracle_storage::{FolderLock, HostEvent, sockets};
 use coracle_tls::Protection;
-use smol::net::TcpListener;
+use smol::net::{TcpListener, resolve};
 use smol::{LocalExecutor, Task, Timer};
 
 use crate::alarm::within;
@@ -83,7 +83,7 @@ impl Member {
         let (lock, names) = open(medium, &nodes, |files| opening.look(files)).await?;
         let mut found = opening.judge(&names)?;
         let peer_socket = match options.peer_address(found.address().as_deref()) {
-            Ok(address) => Some(bind_peers(&address).await?),
+            Ok(address) => Some(bind_peers(&options, &address).await?),
             Err(_) => None,
         };
         let socket = bind(options.listen).await?;
@@ -219,7 +219,7 @@ impl Startup {
         self.wiring.cluster.set(founders.cluster);
         if listening.is_none() {
             let address = options.peer_address(network.directory.borrow().address())?;
-            *listening = Some(self.listen(bind_peers(&address).await?));
+            *listening = Some(self.listen(bind_peers(options, &address).await?));
         }
         network.change(Directory::reach);
         let start = opened.start(&options.settings, &founders)?;
@@ -235,7 +235,9 @@ impl Startup {
     }
 }
 
-async fn bind_peers(address: &str) -> Result<TcpListener, StartError> {
+async fn bind_peers(options: &MemberOptions, address: &str) -> Result<TcpListener, StartError> {
     let failed = |cause| StartError::ListenForPeers { address: address.into(), cause };
-    TcpListener::bind(address).await.map(sockets::with_backlog).map_err(failed)
+    let found = resolve(address).await.map_err(failed)?;
+    options.permit_peers(address, &found)?;
+    TcpListener::bind(&found[..]).await.map(sockets::with_backlog).map_err(failed)
 }

@@ -1,7 +1,7 @@
 //! A member: one node of a cluster of processes, with its connections to the other nodes and its
 //! clients.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -87,7 +87,7 @@ impl Member {
         let (lock, names) = open(medium, &nodes, |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
         let peer_address = options.peer_address(found.address().as_deref());
-        let peer_socket = peer_address.ok().map(|address| bind_peers(&address)).transpose()?;
+        let peer_socket = peer_address.ok().map(|address| bind_peers(&options, &address)).transpose()?;
         let socket = bind(options.listen)?;
         prepare(&options.medium, &found.operations())?;
         let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
@@ -248,7 +248,7 @@ impl Startup {
         self.wiring.cluster.set(founders.cluster);
         if !is_listening {
             let address = options.peer_address(lock(&network.directory).address())?;
-            self.listen(bind_peers(&address)?);
+            self.listen(bind_peers(options, &address)?);
         }
         network.change(Directory::reach);
         let start = opened.start(&options.settings, &founders)?;
@@ -275,9 +275,11 @@ impl Startup {
     }
 }
 
-fn bind_peers(address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind_peers(options: &MemberOptions, address: &str) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |cause| StartError::ListenForPeers { address: address.into(), cause };
-    let socket = TcpListener::bind(address).map(sockets::with_backlog).map_err(failed)?;
+    let found: Vec<_> = address.to_socket_addrs().map_err(failed)?.collect();
+    options.permit_peers(address, &found)?;
+    let socket = TcpListener::bind(&found[..]).map(sockets::with_backlog).map_err(failed)?;
     let address = socket.local_addr().map_err(failed)?;
     Ok((socket, address))
 }

@@ -42,7 +42,16 @@ fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
     // These requests never time out: a busy machine makes them slow, not wrong.
     let settings = Settings { request_timeout: TIMEOUT, ..Settings::default() };
     let listen = Some("127.0.0.1:0".parse().expect("an address"));
-    MemberOptions { settings, id, origin, medium, listen, peer_listen: None, dial_overrides: BTreeMap::new() }
+    MemberOptions {
+        settings,
+        id,
+        origin,
+        medium,
+        listen,
+        peer_listen: None,
+        peers_on_loopback_only: false,
+        dial_overrides: BTreeMap::new(),
+    }
 }
 
 fn start(id: NodeId, origin: Origin, medium: Medium) -> Member {

@@ -28,18 +28,6 @@ pub(crate) fn nodes_of(folder: &Path) -> Option<u8> {
     if let [Some(size)] = sizes[..] { Some(size) } else { None }
 }
 
-/// Returns the addresses of the founders of the cluster of processes whose log is in the folder.
-pub(super) fn addresses_of(folder: &Path) -> Vec<Box<str>> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    let identities = paths.filter_map(|path| identity_in(&path));
-    identities
-        .flat_map(|identity| {
-            identity.roster.iter().map(|(_, member)| member.address.clone()).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
 fn identity_in(log: &Path) -> Option<Identity> {
     let mut line = Vec::new();
     BufReader::new(File::open(log).ok()?.take(HEADER_BYTES_MAX)).read_until(b'\n', &mut line).ok()?;

@@ -112,7 +112,8 @@ impl ServeError {
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Start(StartError::Settings(_)) => Exit::Usage,
+            Self::Start(StartError::Settings(_) | StartError::PeersExposed(_))
+            | Self::Member(MemberFailure::Start(StartError::PeersExposed(_))) => Exit::Usage,
             _ => Exit::Failure,
         }
     }
@@ -201,7 +202,8 @@ fn serve_on_smol(
     };
     smol::block_on(executor.run(async {
         let events = cluster.events();
-        let mut reports = Reports::new(diagnostics, options.ready_when, cluster.address());
+        let mut reports =
+            Reports::new(diagnostics, options.ready_when, cluster.address());
         let mut end = Ok(());
         while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if cluster.majority_is_lost() {
@@ -262,9 +264,18 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
     let credentials = Credentials::load(&serving.security, &options.security, options.id)?;
     let settings = Settings { gate: credentials.gate(), ..settings };
     let (protection, should_end) = follow(credentials, diagnostics)?;
+    let peers_on_loopback_only = options.security.needs_loopback(&serving.security);
     let NodeOptions { id, origin, peer_listen, dial_overrides, serving, .. } = options;
-    let (medium, listen) = (medium(&serving), Some(serving.listen));
-    let start = MemberOptions { settings, id, origin, medium, listen, peer_listen, dial_overrides };
+    let start = MemberOptions {
+        settings,
+        id,
+        origin,
+        medium: medium(&serving),
+        listen: Some(serving.listen),
+        peer_listen,
+        peers_on_loopback_only,
+        dial_overrides,
+    };
     match serving.runtime {
         Runtime::Smol => serve_node_on_smol(&serving, (start, protection), diagnostics, &should_end),
         Runtime::Threads => serve_node_on_threads(&serving, (start, protection), diagnostics, &should_end),
@@ -328,7 +339,8 @@ fn serve_on_threads(
         return Ok(());
     };
     let events = cluster.events().expect("nobody took the events before");
-    let mut reports = Reports::new(diagnostics, options.ready_when, cluster.address());
+    let mut reports =
+        Reports::new(diagnostics, options.ready_when, cluster.address());
     let mut end = Ok(());
     while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if cluster.majority_is_lost() {

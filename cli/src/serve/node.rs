@@ -7,9 +7,10 @@ use std::str::FromStr;
 use clap::Args;
 use coracle_core::peer::Origin;
 use coracle_core::raft::{Member, NodeId, Roster, VOTERS_MAX};
+use coracle_storage::host::PeersExposed;
 use thiserror::Error;
 
-use super::options::{Notice, ServeFlagsError, ServeOptions, ServingFlags};
+use super::options::{ServeFlagsError, ServeOptions, ServingFlags};
 use super::security::PeerSecurity;
 use crate::address::{Address, AddressError};
 use crate::list::{List, all_of};
@@ -112,6 +113,8 @@ pub(crate) enum NodeFlagsError {
     TooMany,
     #[error("{DIAL_OVERRIDES}: {0}")]
     DialOverrides(PeerError),
+    #[error(transparent)]
+    Exposed(#[from] PeersExposed),
 }
 
 /// The options of a node.
@@ -139,10 +142,8 @@ impl NodeFlags {
             Err(_) => BTreeMap::new(),
         };
         let peer_listen: Option<Box<str>> = self.peer_listen.map(|address| address.to_string().into());
-        let (id, mut serving, security) = (NodeId(self.id), self.serving.options(1)?, self.security);
-        let places = (peer_listen.as_deref(), &*serving.data_dir);
-        let exposed = security.check(&serving.security, id, &origin, places).err();
-        serving.notices.extend(exposed.map(Notice::Exposed));
+        let (id, serving, security) = (NodeId(self.id), self.serving.options(1)?, self.security);
+        security.check(&serving.security, id, &origin, peer_listen.as_deref())?;
         Ok(NodeOptions { id, origin, peer_listen, dial_overrides, serving, security })
     }
 
@@ -204,7 +205,28 @@ mod tests {
         assert_eq!(members, [(1, "a:1"), (2, "[::1]:2"), (3, "c:3")]);
         assert_eq!(options("--id 4 --join a:1").origin, Origin::Join("a:1".into()));
         assert_eq!(options("--id 4").origin, Origin::Known);
-        assert_eq!(options("--id 4 --peer-listen 0.0.0.0:9").peer_listen.as_deref(), Some("0.0.0.0:9"));
+        let elsewhere = options("--id 4 --peer-listen 0.0.0.0:9 --insecure");
+        assert_eq!(elsewhere.peer_listen.as_deref(), Some("0.0.0.0:9"));
+    }
+
+    #[test]
+    fn an_open_port_for_nodes_is_on_loopback_or_said_to_be_insecure() {
+        for flags in [
+            "--peers 1=10.0.0.1:1,2=127.0.0.1:2",
+            "--peers 1=0.0.0.0:1",
+            "--join 10.0.0.2:1",
+            "--peers 1=127.0.0.1:1 --peer-listen [::]:1",
+        ] {
+            let complaint = options(&format!("--id 1 {flags}")).unwrap_err();
+            let ways = ["--peer-cert", "coracle cert init", "--insecure"];
+            assert!(ways.iter().all(|way| complaint.contains(way)), "{complaint}");
+            assert!(options(&format!("--id 1 {flags} --insecure")).is_ok());
+            let protected = "--peer-cert a --peer-key b --peer-ca c";
+            assert!(options(&format!("--id 1 {flags} {protected}")).is_ok());
+        }
+        for flags in ["--peers 1=127.0.0.1:1,2=10.0.0.2:2", "--join localhost:1", "--peers 1=[::1]:1"] {
+            assert!(options(&format!("--id 1 {flags}")).is_ok(), "{flags}");
+        }
     }
 
     #[test]

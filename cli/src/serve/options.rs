@@ -233,6 +233,8 @@ pub(crate) enum ServeFlagsError {
     Lookup { address: Address, cause: io::Error },
     #[error("--listen {address}: the name has no address")]
     NoAddress { address: Address },
+    #[error(transparent)]
+    Exposed(#[from] Exposed),
 }
 
 /// A valid option that its user may not have intended.
@@ -242,16 +244,13 @@ pub(crate) enum Notice {
     EvenNodes { nodes: u8 },
     NodesOfFolder { nodes: u8 },
     DataDirUnused,
-    Exposed(Exposed),
 }
 
 impl Notice {
     pub(crate) fn level(&self) -> LogLevel {
         match self {
             Self::NodesOfFolder { .. } => LogLevel::Info,
-            Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused | Self::Exposed(_) => {
-                LogLevel::Warn
-            }
+            Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused => LogLevel::Warn,
         }
     }
 }
@@ -289,12 +288,12 @@ impl ServingFlags {
             return Err(ServeFlagsError::Beat { heartbeat: self.heartbeat, election_min });
         }
         let listen = look_up(&self.listen)?;
-        let exposed = self.security.check(listen).err().map(Notice::Exposed);
+        self.security.check(listen)?;
         Ok(ServeOptions {
             runtime: self.runtime,
             nodes,
             listen,
-            notices: self.notices().into_iter().chain(exposed).collect(),
+            notices: self.notices(),
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
             ephemeral: self.ephemeral,
             require_cluster: self.require_cluster,
@@ -363,7 +362,6 @@ impl fmt::Display for Notice {
                 )
             }
             Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
-            Self::Exposed(exposed) => exposed.fmt(f),
         }
     }
 }
@@ -457,5 +455,6 @@ mod tests {
     fn a_name_to_listen_on_is_looked_up() {
         let listen = options("--listen localhost:0").unwrap().listen;
         assert!(listen.ip().is_loopback());
+        assert!(matches!(options("--listen 0.0.0.0:0"), Err(ServeFlagsError::Exposed(_))));
     }
 }

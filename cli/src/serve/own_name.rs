@@ -58,7 +58,7 @@ fn only_here(name: Box<str>, found: &[SocketAddr]) -> Option<OnlyHere> {
 }
 
 /// Returns whether the address, as written, may be that of another machine.
-pub(super) fn is_elsewhere(address: &str) -> bool {
+fn is_elsewhere(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let number: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
     match number {

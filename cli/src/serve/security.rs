@@ -4,18 +4,21 @@
 //! A port on loopback is reached by programs of this machine only. On any other address the
 //! network decides who reaches it, and networks change. So such a port needs TLS and a proof of who
 //! is on the other end, or the flag that says that the operator knows better. Without these, the
-//! server warns and serves, so that clusters of earlier versions go on after an upgrade.
+//! server refuses to start, before it creates anything.
+//!
+//! The flags are checked here. The address of a node may also come from its data folder, or from
+//! the cluster that it joins, and its name may resolve to other addresses later: so each runtime
+//! checks the address again when it begins to listen.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use coracle_core::peer::Origin;
 use coracle_core::raft::NodeId;
+use coracle_storage::host::{PeersExposed, is_reachable_elsewhere};
 use thiserror::Error;
-
-use super::folder_size::addresses_of;
-use super::own_name::is_elsewhere;
 
 /// The flags that protect the port for clients.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -38,8 +41,9 @@ pub(crate) struct ClientSecurity {
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
 
-    /// Accept that other machines can reach a port that does not ask who they are
-    #[arg(long)]
+    /// Accept that other machines can reach a port that does not ask who they are; the variable
+    /// takes true or 1
+    #[arg(long, env = "CORACLE_INSECURE", value_parser = BoolishValueParser::new())]
     pub(super) insecure: bool,
 }
 
@@ -66,22 +70,19 @@ pub(crate) enum Exposed {
     #[error(
         "--listen {address}: other machines can reach this address, and any program there could read and write \
          everything. Listen on 127.0.0.1; or let clients prove who they are, with --tls-cert, --tls-key and \
-         --token-file or --tls-ca (`coracle cert init` begins to make certificates, `coracle token new` a token); or accept it with --insecure. A later version will not start without one of these"
+         --token-file or --tls-ca (`coracle cert init` begins to make certificates, `coracle token new` a \
+         token); or accept it with --insecure"
     )]
     ToClients { address: SocketAddr },
-    #[error(
-        "{address}: other machines can reach the address of this node, and any program there could take over the \
-         cluster. Let the nodes use loopback addresses; or let them prove who they are, with --peer-cert, \
-         --peer-key and --peer-ca (`coracle cert init` begins to make certificates); or accept it with --insecure. A later version will not start without one of these"
-    )]
-    ToNodes { address: Box<str> },
+    #[error(transparent)]
+    ToNodes(#[from] PeersExposed),
 }
 
 impl ClientSecurity {
     /// Checks the address for clients.
     pub(super) fn check(&self, address: SocketAddr) -> Result<(), Exposed> {
-        let is_safe = address.ip().to_canonical().is_loopback() || self.insecure;
-        if is_safe || (self.tls_cert.is_some() && self.asks_who()) {
+        let is_protected = self.tls_cert.is_some() && self.asks_who();
+        if self.insecure || is_protected || !is_reachable_elsewhere(&address) {
             return Ok(());
         }
         Err(Exposed::ToClients { address })
@@ -100,27 +101,39 @@ impl ClientSecurity {
 }
 
 impl PeerSecurity {
-    /// Checks the addresses of a node, as far as they are known before the start.
+    /// Returns whether a node must listen for the others on loopback only.
+    pub(super) fn needs_loopback(&self, clients: &ClientSecurity) -> bool {
+        self.peer_cert.is_none() && !clients.insecure
+    }
+
+    /// Checks the address of a node, as far as the flags tell it. A name that cannot be resolved
+    /// yet is checked when the node listens.
     pub(super) fn check(
         &self,
         clients: &ClientSecurity,
         id: NodeId,
         origin: &Origin,
-        (peer_listen, data_dir): (Option<&str>, &Path),
-    ) -> Result<(), Exposed> {
-        if self.peer_cert.is_some() || clients.insecure {
+        peer_listen: Option<&str>,
+    ) -> Result<(), PeersExposed> {
+        if !self.needs_loopback(clients) {
             return Ok(());
         }
-        let places: Vec<Box<str>> = match (peer_listen, origin) {
-            (Some(address), _) => vec![address.into()],
-            (None, Origin::Found(founders)) => {
-                founders.member(id).into_iter().map(|own| own.address.clone()).collect()
-            }
-            (None, Origin::Join(member)) => vec![member.clone()],
-            (None, _) => addresses_of(data_dir),
+        let address = match (peer_listen, origin) {
+            (Some(address), _) => Some(address),
+            (None, Origin::Found(founders)) => founders.member(id).map(|own| &*own.address),
+            // A node that others reach on loopback is on the machine of the member that it joins.
+            (None, Origin::Join(member)) => Some(&**member),
+            (None, _) => None,
         };
-        let exposed = places.into_iter().find(|address| is_elsewhere(address));
-        exposed.map_or(Ok(()), |address| Err(Exposed::ToNodes { address }))
+        let is_exposed = |address: &&str| {
+            address
+                .to_socket_addrs()
+                .is_ok_and(|found| found.into_iter().any(|at| is_reachable_elsewhere(&at)))
+        };
+        match address.filter(is_exposed) {
+            Some(address) => Err(PeersExposed { address: address.into() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -149,7 +162,11 @@ mod tests {
                 assert_eq!(security.check(address.parse().unwrap()), Ok(()));
             }
             for address in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[2001:db8::1]:1"] {
-                assert_eq!(security.check(address.parse().unwrap()).is_ok(), is_protected, "{address}");
+                assert_eq!(
+                    security.check(address.parse().unwrap()).is_ok(),
+                    is_protected,
+                    "{address}"
+                );
             }
         }
         let told = open.check("0.0.0.0:3001".parse().unwrap()).unwrap_err().to_string();

@@ -27,4 +27,4 @@ pub use opening::{
     ClusterOpening, FileStart, FolderNames, FoundCluster, FoundMember, MemberOpening, OpenedMember,
 };
 pub use snapshot_work::{FileTask, SnapshotCheck, SnapshotTask, SnapshotWork, VerifiedSnapshot};
-pub use start::{MemberFailure, MemberOptions, Options, StartError};
+pub use start::{MemberFailure, MemberOptions, Options, PeersExposed, StartError, is_reachable_elsewhere};

@@ -41,6 +41,9 @@ pub struct MemberOptions {
     /// Where to listen for the other nodes, if that differs from the address at which they reach
     /// this one, as behind address translation.
     pub peer_listen: Option<Box<str>>,
+    /// Whether to listen for the other nodes only where no other machine can connect, because
+    /// nothing protects that port.
+    pub peers_on_loopback_only: bool,
     /// Addresses to dial instead of those that members announce.
     pub dial_overrides: BTreeMap<NodeId, Box<str>>,
 }
@@ -55,6 +58,39 @@ impl MemberOptions {
         let address = self.peer_listen.as_deref().or(own);
         address.map(Box::from).ok_or(StartError::NoPeerAddress { node: self.id })
     }
+
+    /// Checks the addresses that the name `address` resolves to, before the node listens for the
+    /// other nodes there. The name may come from the data folder or from the cluster, so no check
+    /// of the options can take the place of this one.
+    ///
+    /// # Errors
+    ///
+    /// [`PeersExposed`] when another machine could connect, and nothing protects the port.
+    pub fn permit_peers(&self, address: &str, found: &[SocketAddr]) -> Result<(), PeersExposed> {
+        if self.peers_on_loopback_only && found.iter().any(is_reachable_elsewhere) {
+            return Err(PeersExposed { address: address.into() });
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether other machines may reach a port at this address. An unspecified address, such as
+/// `0.0.0.0`, stands for all addresses of the machine.
+#[must_use]
+pub fn is_reachable_elsewhere(address: &SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+/// The port for other nodes is not protected, and other machines can reach it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{address}: other machines can reach the address of this node, and any program there could take over the \
+     cluster. Let the nodes use loopback addresses; or let them prove who they are, with --peer-cert, \
+     --peer-key and --peer-ca (`coracle cert init` begins to make certificates); or accept it with --insecure"
+)]
+pub struct PeersExposed {
+    /// The address as given, or as it is in the data folder.
+    pub address: Box<str>,
 }
 
 /// Why a cluster or a node did not start.
@@ -109,6 +145,9 @@ pub enum StartError {
         /// The error of the operating system.
         cause: std::io::Error,
     },
+    /// The port for other nodes is not protected.
+    #[error(transparent)]
+    PeersExposed(#[from] PeersExposed),
     /// The server cannot listen on the address for clients.
     #[error("cannot listen on {address}: {cause}")]
     Listen {

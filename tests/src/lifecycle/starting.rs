@@ -312,6 +312,7 @@ fn options(unit: &Unit, settings: &Settings) -> MemberOptions {
         },
         listen: None,
         peer_listen: None,
+        peers_on_loopback_only: false,
         dial_overrides: BTreeMap::new(),
     }
 }

@@ -122,9 +122,7 @@ impl Certificates {
     /// When the files do not fit together.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        let identity = Some((self.pem("teller.pem"), self.pem("teller.key")));
-        let files = CallerFiles { authorities: Some(self.pem("clients-ca.pem")), identity };
-        Caller::load(&files).expect("the files fit together")
+        caller_in(self.folder.path(), "teller")
     }
 
     /// Replaces a file by one of another cluster, or of several.
@@ -149,22 +147,39 @@ impl Certificates {
     /// When the operating system refuses.
     #[must_use]
     pub fn relay(&self, to: SocketAddr) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-        let (address, caller) = (listener.local_addr().expect("it is bound"), self.caller());
-        thread::spawn(move || {
-            for plain in listener.incoming().flatten() {
-                let (mut session, Ok(secured)) =
-                    (caller.call("127.0.0.1").expect("a name"), TcpStream::connect(to))
-                else {
-                    continue;
-                };
-                if shake_hands(&secured, &mut session).is_some() {
-                    relay(plain, secured, session);
-                }
-            }
-        });
-        address
+        start_relay(self.caller(), to)
     }
+}
+
+/// The client with this certificate, in a folder that `coracle cert` has filled.
+pub(super) fn caller_in(folder: &Path, client: &str) -> Caller {
+    let pem = |name: String| {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).expect("the file is there");
+        PemFile::new(path, bytes)
+    };
+    let identity = Some((pem(format!("{client}.pem")), pem(format!("{client}.key"))));
+    let files = CallerFiles { authorities: Some(pem("clients-ca.pem".to_owned())), identity };
+    Caller::load(&files).expect("the files fit together")
+}
+
+/// Starts a relay: see [`Certificates::relay`].
+pub(super) fn start_relay(caller: Caller, to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for plain in listener.incoming().flatten() {
+            let (mut session, Ok(secured)) =
+                (caller.call("127.0.0.1").expect("a name"), TcpStream::connect(to))
+            else {
+                continue;
+            };
+            if shake_hands(&secured, &mut session).is_some() {
+                relay(plain, secured, session);
+            }
+        }
+    });
+    address
 }
 
 /// Performs a handshake; `None`: it failed, for the reason that the session states.

@@ -98,6 +98,18 @@ impl Guide {
         procedures.remove(0)
     }
 
+    /// The flags that the guide's `$SECURED` stands for, with `nodeN` in the names of files.
+    ///
+    /// # Panics
+    ///
+    /// When the guide does not say them.
+    #[must_use]
+    pub fn security_flags(&self) -> String {
+        let flags = Self::fenced(self.section("Certificates"), "text").concat().replace('\n', " ");
+        assert!(flags.contains("--peer-cert"), "{flags}");
+        flags
+    }
+
     /// The command in the unit file of machine 1, in one line.
     ///
     /// # Panics

@@ -106,7 +106,10 @@ impl Shared {
                 continue;
             };
             let reply = open.try_send(format!("{line}\n").as_bytes()).and_then(|()| open.try_hear());
-            let Ok(reply) = reply else { continue };
+            let Ok(reply) = reply else {
+                thread::sleep(REST);
+                continue;
+            };
             let reply: Value = serde_json::from_str(&reply).expect("a reply is JSON");
             if reply["status"] == "ok" {
                 *talk = Some(open);

@@ -154,6 +154,7 @@ impl Setup {
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .env_remove("CORACLE_CONNECT")
+            .env_remove("CORACLE_INSECURE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -7,11 +7,17 @@
 //! | --- | --- |
 //! | `10.0.0.N:4001`, `10.0.0.N:3001` | a loopback address that no other site has, with ports 4000 + N and 3000 + N |
 //! | `/var/lib/…`, `/backup/…` | folders of machine N, or of the site |
+//! | `/etc/coracle/…` | the folder in which the operator has made the certificates |
+//! | `$SECURED` | the flags that the guide states, with the id of the node |
 //! | machine 12 | machine 2 with another address |
 //! | `$(date +%F)` | `2026-01-31` |
 //! | `coracle node …` on a machine | a process, started and awaited until it is ready |
 //! | `systemctl` on a machine | the process that the guide's unit file describes |
+//! | `export …` | its variables are set for all later commands |
 //! | anything else | `bash`, with `ssh` and `sudo` scripts that run the rest of the line |
+//!
+//! Connections of the tests reach the nodes through relays, which speak TLS with the certificate of
+//! the guide's operator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +29,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::certificates::{caller_in, start_relay};
 use super::nodes::own_host;
 use super::{Ended, Guide, Runtime, Server, Setup, Step, TIMEOUT, Talk, program, until};
 
@@ -49,6 +56,12 @@ struct Machines {
     runtime: Runtime,
     /// The command of the guide's unit file.
     unit: String,
+    /// The flags that `$SECURED` stands for.
+    security: String,
+    /// The commands that set variables, so far.
+    exports: String,
+    /// The relays to the client ports.
+    relays: BTreeMap<SocketAddr, SocketAddr>,
     /// The id of the node that was last started manually on each machine. The unit uses the same
     /// id.
     ids: BTreeMap<u64, u64>,
@@ -84,6 +97,9 @@ impl Site {
             host: own_host(),
             runtime,
             unit: guide.unit_command(),
+            security: guide.security_flags(),
+            exports: String::new(),
+            relays: BTreeMap::new(),
             ids: BTreeMap::new(),
             running: BTreeMap::new(),
         };
@@ -109,6 +125,8 @@ impl Site {
             let number = step.machine.unwrap_or(0);
             if step.command.starts_with("coracle node ") {
                 self.machines().start(number, &step.command);
+            } else if step.command.starts_with("export ") {
+                self.machines().exports += &format!("{}\n", step.command);
             } else {
                 self.run_in_shell(number, step);
             }
@@ -119,11 +137,13 @@ impl Site {
         let (script, connect) = {
             let machines = self.machines();
             let all = "10.0.0.1:3001,10.0.0.2:3001,10.0.0.3:3001";
-            (machines.here(number, &step.command), machines.here(0, all))
+            let script = format!("{}{}", machines.exports, machines.here(number, &step.command));
+            (script, machines.here(0, all))
         };
         let path = std::env::var("PATH").unwrap_or_default();
         let output = Command::new("timeout")
             .args([&TIMEOUT.as_secs().to_string(), "bash", "-c", &script])
+            .current_dir(self.folder.path())
             .env("PATH", format!("{}:{path}", self.folder.path().join("bin").display()))
             .env("CORACLE_CONNECT", connect)
             .env("SITE_MACHINE", number.to_string())
@@ -180,15 +200,11 @@ impl Site {
         setup.launch().wait()
     }
 
-    /// The client addresses of these machines.
+    /// Addresses at which these machines can be reached by plain text.
     #[must_use]
     pub fn addresses(&self, numbers: &[u64]) -> Vec<SocketAddr> {
-        let machines = self.machines();
-        let address = |number: &u64| {
-            let text = machines.here(0, &format!("10.0.0.{number}:3001"));
-            text.parse().unwrap_or_else(|_| panic!("no address: {text}"))
-        };
-        numbers.iter().map(address).collect()
+        let mut machines = self.machines();
+        numbers.iter().map(|number| machines.relay_to(*number)).collect()
     }
 
     /// The peer address of a machine.
@@ -229,6 +245,18 @@ impl Drop for Site {
 }
 
 impl Machines {
+    /// Returns the address of the relay to the client port of a machine.
+    fn relay_to(&mut self, number: u64) -> SocketAddr {
+        let text = self.here(0, &format!("10.0.0.{number}:3001"));
+        let port: SocketAddr = text.parse().unwrap_or_else(|_| panic!("no address: {text}"));
+        let folder = self.certificates();
+        *self.relays.entry(port).or_insert_with(|| start_relay(caller_in(&folder, "operator"), port))
+    }
+
+    fn certificates(&self) -> PathBuf {
+        self.folder.join("certs")
+    }
+
     /// Maps a text of the guide to this machine.
     fn here(&self, number: u64, text: &str) -> String {
         let mut here = String::new();
@@ -250,7 +278,15 @@ impl Machines {
             }
         }
         here += rest;
-        here.replace("/var/lib/", &format!("{}/", self.disk(number).display()))
+        let here = match here.split_once("--host 10.0.0.") {
+            Some((before, after)) => {
+                let after = after.trim_start_matches(|letter: char| letter.is_ascii_digit());
+                format!("{before}--host {}{after}", self.host)
+            }
+            None => here,
+        };
+        here.replace("/etc/coracle/", &format!("{}/", self.certificates().display()))
+            .replace("/var/lib/", &format!("{}/", self.disk(number).display()))
             .replace("/backup/", &format!("{}/backup/", self.folder.display()))
             .replace("$(date +%F)", "2026-01-31")
     }
@@ -261,7 +297,7 @@ impl Machines {
 
     /// The setup of a command that starts a node.
     fn setup(&self, number: u64, command: &str) -> Setup {
-        let here = self.here(number, command);
+        let here = self.here(number, &command.replace("$SECURED", &self.security));
         let mut words = here.split_whitespace().skip(2);
         let (mut id, mut folder, mut flags) = (None, None, String::new());
         while let Some(word) = words.next() {
@@ -272,7 +308,7 @@ impl Machines {
             }
         }
         let (Some(id), Some(folder)) = (id, folder) else { panic!("no id or folder in {command}") };
-        Setup::node(self.runtime, id, Path::new(folder)).with(&flags)
+        Setup::node(self.runtime, id, Path::new(folder)).with(&flags.replace("/nodeN", &format!("/node{id}")))
     }
 
     /// Starts a node manually. It is the node of that machine from then on.
@@ -289,6 +325,7 @@ impl Machines {
     fn unit_setup(&self, number: u64) -> Setup {
         let id = self.ids[&number];
         let unit = self.unit.replace("--id 1 ", &format!("--id {id} "));
+        let unit = unit.replace("/node1", &format!("/node{id}"));
         self.setup(number, &unit.replace("10.0.0.1:", &format!("10.0.0.{number}:")))
     }
 

@@ -15,6 +15,7 @@ const ON_THE_WAY: [&str; 2] = ["no_leader", "timeout"];
 /// Bootstraps the cluster as the guide does, and hands it over to its service units.
 fn founded(guide: &Guide, runtime: Runtime) -> Site {
     let site = Site::new(guide, runtime);
+    guide.procedures("Certificates").iter().for_each(|steps| site.run(steps));
     site.run(&guide.procedure("The first start"));
     until("the cluster is founded", || {
         site.connect(1).ask(r#"{"key":"founded","value":1}"#)["status"] == "ok"

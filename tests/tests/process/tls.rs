@@ -15,6 +15,7 @@ both_runtimes!(
     silent_and_noisy_strangers_take_no_place,
     strangers_at_the_peer_port_learn_and_change_nothing,
     a_whole_new_authority_is_rolled_out_without_a_failed_write,
+    an_address_that_is_learnt_later_is_refused_as_well,
 );
 
 fn secured(runtime: Runtime, certificates: &Certificates) -> Server {
@@ -243,20 +244,49 @@ fn a_whole_new_authority_is_rolled_out_without_a_failed_write(runtime: Runtime) 
 }
 
 /// Without TLS and without the flag that accepts it, an address that other machines can reach is
-/// reported with the ways out.
+/// refused with the ways out, before anything is created.
 #[test]
-fn an_open_port_that_other_machines_can_reach_is_reported() {
-    let open = Setup::in_memory(Runtime::Smol).with("--listen 0.0.0.0:0").start().stop();
-    let ways = ["warn", "127.0.0.1", "--token-file", "--tls-ca", "--insecure"];
+fn an_open_port_that_other_machines_can_reach_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("data");
+    let open = Setup::in_folder(Runtime::Smol, &folder).with("--listen 0.0.0.0:0").fail();
+    let ways = ["127.0.0.1", "--token-file", "--tls-ca", "coracle cert", "--insecure"];
     assert!(ways.iter().all(|way| open.stderr.contains(way)), "{}", open.stderr);
-    let folder = tempfile::tempdir().unwrap();
-    let node = Setup::node(Runtime::Smol, 1, folder.path());
-    let open = node.clone().with("--peers 1=10.1.2.3:4001,2=10.1.2.4:4001,3=10.1.2.5:4001").launch();
-    until("it is reported", || open.stderr().contains("--peer-cert"));
-    drop(open);
+    let node = Setup::node(Runtime::Smol, 1, &folder);
+    let members = "1=10.1.2.3:4001,2=10.1.2.4:4001,3=10.1.2.5:4001";
+    let node = node.with(&format!("--peers {members}")).fail();
+    assert!(node.stderr.contains("--peer-cert"), "{}", node.stderr);
+    assert_eq!((open.code, node.code, folder.exists()), (Some(2), Some(2), false));
     let accepted = Setup::in_memory(Runtime::Smol).with("--listen 0.0.0.0:0 --insecure").start();
     let accepted = accepted.stop();
     assert!(accepted.code == Some(0) && !accepted.stderr.contains("--tls-ca"), "{}", accepted.stderr);
+}
+
+/// A node learns its address from the cluster that it joins, or from its data folder.
+fn an_address_that_is_learnt_later_is_refused_as_well(runtime: Runtime) {
+    let mut nodes = Nodes::start(&[runtime]);
+    let elsewhere = "192.0.2.1:4009";
+    let add = |id: u64| format!(r#"{{"op":"member_add","node":{id},"address":"{elsewhere}"}}"#);
+    assert_eq!(nodes.connect(1).ask(&add(2))["status"], "ok");
+    let place = tempfile::tempdir().unwrap();
+    let joiner = Setup::node(runtime, 2, place.path()).with(&format!("--join {}", nodes.peer_address(1)));
+    let refused = joiner.fail();
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(elsewhere) && refused.stderr.contains("--insecure"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(nodes.connect(1).ask(r#"{"op":"member_remove","node":2}"#)["status"], "ok");
+    assert_eq!(nodes.connect(1).ask(&add(1))["status"], "ok");
+    nodes.stop(1);
+    let refused = Setup::node(runtime, 1, &nodes.folder(1)).fail();
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(elsewhere) && refused.stderr.contains("--insecure"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]

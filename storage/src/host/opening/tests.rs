@@ -27,6 +27,7 @@ fn member_opening(id: u64, origin: Origin) -> MemberOpening {
         medium: medium(),
         listen: None,
         peer_listen: None,
+        peers_on_loopback_only: false,
         dial_overrides: BTreeMap::new(),
     };
     MemberOpening::new(&options).unwrap()
