@@ -229,6 +229,13 @@ impl ClientHost {
         self
     }
 
+    /// Rejects requests that need the role admin, if the server answers them at this other address.
+    #[must_use]
+    pub fn without_admin(mut self, admin: Option<Arc<str>>) -> Self {
+        self.state = self.state.with_admin_elsewhere(admin);
+        self
+    }
+
     /// Ends the rest after an invalid token.
     pub fn end_rest(&mut self) {
         self.state.end_rest();

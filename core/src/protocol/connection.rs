@@ -153,6 +153,13 @@ impl Connection {
         self
     }
 
+    /// Rejects requests that need the role admin, if the server answers them at this other address.
+    #[must_use]
+    pub fn with_admin_elsewhere(mut self, admin: Option<Arc<str>>) -> Self {
+        admin.into_iter().for_each(|admin| self.access.deny_admin(admin));
+        self
+    }
+
     /// Notes the name in the client's certificate, which was verified.
     pub fn certified(&mut self, name: &str) {
         self.access.certified(name);

@@ -95,7 +95,7 @@ pub(super) fn push_progress(line: &mut String, watch: u64, rev: Revision) {
 }
 
 /// The end of a watch, or the reason why it does not begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum WatchEnd {
     /// The history does not reach back; its oldest revision.
     Compacted(Revision),

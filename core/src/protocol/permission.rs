@@ -96,7 +96,7 @@ fn keys_of(query: &Query) -> Keys<'_> {
 }
 
 /// The reason why a request is rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The client has not proven its identity, or its proof is not valid any more.
     Unauthenticated,
@@ -104,14 +104,16 @@ pub(super) enum Denied {
     Role { needed: Role, has: Role },
     /// The request concerns keys that are not covered.
     Keys,
+    /// The request is answered at this address only.
+    Elsewhere { admin: Arc<str> },
 }
 
 impl Denied {
-    pub(super) fn code(self) -> &'static str {
-        if self == Self::Unauthenticated { "unauthenticated" } else { "forbidden" }
+    pub(super) fn code(&self) -> &'static str {
+        if *self == Self::Unauthenticated { "unauthenticated" } else { "forbidden" }
     }
 
-    pub(super) fn message(self) -> String {
+    pub(super) fn message(&self) -> String {
         match self {
             Self::Unauthenticated => {
                 "this server needs a token: send {\"op\":\"auth\",\"token\":…} first, or use a certificate"
@@ -121,6 +123,9 @@ impl Denied {
                 format!("the request needs the role \"{needed}\", and the client has \"{has}\"")
             }
             Self::Keys => "the request concerns keys outside of the client's prefixes".into(),
+            Self::Elsewhere { admin } => {
+                format!("this server answers the request at its address {admin} only")
+            }
         }
     }
 }
@@ -128,8 +133,10 @@ impl Denied {
 /// The access of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Access {
-    /// `None`: everything is permitted.
+    /// `None`: no proof of identity is needed.
     guarded: Option<Guarded>,
+    /// The address for requests that need the role admin, if this port does not answer them.
+    admin_elsewhere: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -162,7 +169,13 @@ impl Access {
                 generation,
                 watches_checked: generation,
             }),
+            admin_elsewhere: None,
         }
+    }
+
+    /// Denies requests that need the role admin: they are answered at this address.
+    pub(super) fn deny_admin(&mut self, admin: Arc<str>) {
+        self.admin_elsewhere = Some(admin);
     }
 
     /// Notes the name in the client's certificate, which was verified.
@@ -191,9 +204,14 @@ impl Access {
     /// Checks that the client may send this request.
     #[inline]
     pub(super) fn check(&mut self, question: &Question) -> Result<(), Denied> {
-        match &mut self.guarded {
-            None => Ok(()),
-            Some(guarded) => guarded.check(question),
+        if let Some(guarded) = &mut self.guarded {
+            guarded.check(question)?;
+        }
+        match &self.admin_elsewhere {
+            Some(admin) if Permission::of(question).is_some_and(|it| it.role == Role::Admin) => {
+                Err(Denied::Elsewhere { admin: Arc::clone(admin) })
+            }
+            _ => Ok(()),
         }
     }
 }

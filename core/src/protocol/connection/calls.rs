@@ -12,7 +12,7 @@ impl Connection {
     /// Returns the request of a line of `bytes` bytes; `None`: the line was answered.
     pub(super) fn request_of(&mut self, call: Call, bytes: usize) -> Option<(Request, Waiting)> {
         if let Err(denied) = self.access.check(&call.question) {
-            self.deny(&call, denied);
+            self.deny(&call, &denied);
             return None;
         }
         let Call { id, question, wants_meta } = call;
@@ -51,7 +51,7 @@ impl Connection {
         Some((request, Waiting { id, shape, wants_meta, bytes }))
     }
 
-    fn deny(&mut self, call: &Call, denied: Denied) {
+    fn deny(&mut self, call: &Call, denied: &Denied) {
         let key = call.question.key().cloned();
         self.answer_at_once(|line| {
             push_error(line, denied.code(), &denied.message(), true);

@@ -117,6 +117,32 @@ fn each_role_permits_its_operations_and_no_others() {
     }
 }
 
+/// A server may answer the requests of administrators at another address only. The role is needed
+/// there as well.
+#[test]
+fn a_port_may_leave_the_requests_of_administrators_to_another_one() {
+    let gate = gate(&[("write", Role::Write, &[]), ("admin", Role::Admin, &[])]);
+    let operations = OPERATIONS.into_iter().chain(MORE_OF_ADMINS.map(|line| (line, Role::Admin)));
+    for (line, needed) in operations {
+        let elsewhere = |connection: Connection| connection.with_admin_elsewhere(Some("h:9".into()));
+        let mut open = elsewhere(Connection::new(None));
+        let forbidden = (needed == Role::Admin).then_some("forbidden");
+        assert_eq!(rejected(&mut open, line).as_deref(), forbidden, "{line}");
+        for role in [Role::Write, Role::Admin] {
+            let mut connection = elsewhere(of_gate(&gate));
+            connection.certified(role.name());
+            assert_eq!(rejected(&mut connection, line).as_deref(), forbidden, "{role} {line}");
+        }
+        assert_eq!(rejected(&mut elsewhere(of_gate(&gate)), line).as_deref(), Some("unauthenticated"));
+    }
+    let mut connection = Connection::new(None).with_admin_elsewhere(Some("h:9".into()));
+    connection.receive(b"{\"op\":\"transfer\",\"node\":1}\n");
+    assert!(connection.next_request().is_none());
+    let mut output = String::new();
+    connection.write_replies(&mut output, usize::MAX);
+    assert!(output.contains("at its address h:9 only"), "{output}");
+}
+
 #[test]
 fn a_client_that_is_limited_to_prefixes_reaches_no_other_key() {
     let gate = gate(&[("till", Role::Write, &["a/", "c"])]);
