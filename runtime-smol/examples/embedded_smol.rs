@@ -15,7 +15,7 @@ use smol::LocalExecutor;
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let medium = Medium::Folder { path: folder.path().to_owned(), sync: SyncPolicy::Always };
-    let options = Options { settings: Settings::default(), medium, listen: None };
+    let options = Options { settings: Settings::default(), medium, listen: None, admin_listen: None };
     let executor = Rc::new(LocalExecutor::new());
     smol::block_on(executor.run(async {
         let cluster = Cluster::start(&executor, options).await?;

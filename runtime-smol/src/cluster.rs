@@ -12,7 +12,7 @@ use coracle_tls::Protection;
 use smol::{LocalExecutor, Task};
 
 use crate::client::Client;
-use crate::front::{Front, bind};
+use crate::front::{Front, Sockets};
 use crate::mailbox::{Sender, mailbox};
 use crate::node;
 use crate::peers::Peers;
@@ -49,12 +49,12 @@ impl Cluster {
         options: Options,
         protection: Protection,
     ) -> Result<Self, StartError> {
-        let Options { settings, medium, listen } = options;
+        let Options { settings, medium, listen, admin_listen } = options;
         let mut opening = ClusterOpening::new(&settings, &medium)?;
         let node_ids = opening.nodes();
         let (lock, names) = open(&medium, &node_ids, |files| opening.look(files)).await?;
         let mut found = opening.judge(&names)?;
-        let socket = bind(listen).await?;
+        let sockets = Sockets::bind(listen, admin_listen).await?;
         prepare(&medium, found.operations()).await?;
         let (wiring, router_inbox, events) =
             Wiring::new(executor, &settings, settings.cluster_shares(), protection);
@@ -67,7 +67,7 @@ impl Cluster {
             nodes.extend(node::start(&wiring, peers.clone(), start, (inbox, receiver, None))?);
         }
         let router = Router::of_cluster(&settings, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, peers, &settings, router, router_inbox, socket);
+        let front = Front::start(&wiring, peers, &settings, router, router_inbox, sockets);
         Ok(Self { front, inboxes: senders, nodes, events, _lock: lock })
     }
 
@@ -75,6 +75,12 @@ impl Cluster {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
+    }
+
+    /// The address at which alone administrators are answered, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.front.admin_address
     }
 
     /// Returns a client of the cluster in this process.

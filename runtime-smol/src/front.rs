@@ -15,7 +15,7 @@ use smol::net::TcpListener;
 use crate::alarm::within;
 use crate::client::Client;
 use crate::inputs::ProxyEvent;
-use crate::listener;
+use crate::listener::{self, Door};
 use crate::mailbox::Sender;
 use crate::peers::Peers;
 use crate::proxy::ProxyDriver;
@@ -27,8 +27,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Front {
     proxy: Sender<ProxyEvent>,
-    listener: Option<Task<()>>,
+    listeners: Vec<Task<()>>,
     pub(crate) address: Option<SocketAddr>,
+    pub(crate) admin_address: Option<SocketAddr>,
     majority_is_lost: Rc<Cell<bool>>,
     /// Closed when the last connection has ended.
     connections_end: async_channel::Receiver<()>,
@@ -36,26 +37,32 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Starts the router with its inbox, and accepts clients at `socket`.
+    /// Starts the router with its inbox, and accepts clients at the sockets.
     pub(crate) fn start(
         wiring: &Wiring,
         peers: Peers,
         settings: &Settings,
         router: Router,
         inbox: RouterInbox,
-        socket: Option<(TcpListener, SocketAddr)>,
+        sockets: Sockets,
     ) -> Self {
         let Wiring { executor, proxy, clock, .. } = wiring;
         let driver = ProxyDriver::new(router, inbox, peers, *clock);
         let majority_is_lost = Rc::clone(&driver.majority_is_lost);
         let (connection, connections_end) = async_channel::bounded(1);
-        let address = socket.as_ref().map(|(_, address)| *address);
+        let (address, admin_address) = (sockets.client_address(), sockets.admin_address());
+        let door = Door::new(wiring, settings, address.or(admin_address), connection);
+        let elsewhere = admin_address.map(|address| address.to_string().into());
+        let listeners = [(sockets.clients, elsewhere), (sockets.admin, None)].into_iter();
+        let listeners = listeners.filter_map(|(bound, elsewhere)| {
+            Some(executor.spawn(listener::run(Rc::clone(&door), bound?.0, elsewhere)))
+        });
+        let listeners = listeners.collect();
         Self {
             proxy: proxy.clone(),
-            listener: socket.map(|bound| {
-                executor.spawn(listener::run(wiring.clone(), settings.clone(), bound, connection))
-            }),
+            listeners,
             address,
+            admin_address,
             majority_is_lost,
             connections_end,
             router: Some(executor.spawn(driver.run())),
@@ -71,7 +78,7 @@ impl Front {
     }
 
     pub(crate) async fn close(&mut self) {
-        if let Some(listener) = self.listener.take() {
+        for listener in self.listeners.drain(..) {
             listener.cancel().await;
         }
     }
@@ -87,10 +94,33 @@ impl Front {
     }
 }
 
-/// Binds the socket for clients at `address`, if there is one.
-pub(crate) async fn bind(
-    address: Option<SocketAddr>,
-) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+/// The bound sockets of a process, each with its address.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    clients: Option<(TcpListener, SocketAddr)>,
+    admin: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Sockets {
+    /// Binds the sockets at these addresses.
+    pub(crate) async fn bind(
+        clients: Option<SocketAddr>,
+        admin: Option<SocketAddr>,
+    ) -> Result<Self, StartError> {
+        Ok(Self { clients: bind(clients).await?, admin: bind(admin).await? })
+    }
+
+    pub(crate) fn client_address(&self) -> Option<SocketAddr> {
+        self.clients.as_ref().map(|(_, address)| *address)
+    }
+
+    fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+}
+
+/// Binds a socket at `address`, if there is one.
+async fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let failed = |cause| StartError::Listen { address, cause };
     let socket = TcpListener::bind(address).await.map(sockets::with_backlog).map_err(failed)?;

@@ -33,7 +33,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let executor = Rc::new(LocalExecutor::new());
 //! smol::block_on(executor.run(async {
-//!     let options = Options { settings: Settings::default(), medium: Medium::Memory, listen: None };
+//!     let options = Options { settings: Settings::default(), medium: Medium::Memory, listen: None, admin_listen: None };
 //!     let cluster = Cluster::start(&executor, options).await?;
 //!     let client = cluster.client();
 //!     let snack = Key::new("snack")?;

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,25 +31,11 @@ const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// A connection's share in the channel that closes when the last connection has ended.
 pub(crate) type Place = async_channel::Sender<()>;
 
-/// Accepts clients at a bound socket until the task is dropped.
-pub(crate) async fn run(
-    wiring: Wiring,
-    settings: Settings,
-    (socket, address): (TcpListener, SocketAddr),
-    connections_end: async_channel::Sender<()>,
-) {
-    let (bulk, calls) = Bulk::new(wiring.clock);
-    let _calls = wiring.executor.spawn(calls);
-    let door = Rc::new(Door {
-        wiring,
-        idle_timeout: settings.idle_timeout,
-        address: address.to_string().into(),
-        buffers: Buffers::new(bulk),
-        admitted: Cell::new(0),
-        connections_end,
-        gate: settings.gate,
-    });
-    let greeted = Greeted::default();
+/// Accepts clients at a bound socket until the task is dropped. `elsewhere`: the address at which
+/// alone administrators are answered, if it is not this one.
+pub(crate) async fn run(door: Rc<Door>, socket: TcpListener, elsewhere: Option<Arc<str>>) {
+    let door = Rc::new(Port { door, elsewhere });
+    let greeted = Greeted::new(CLIENT_HANDSHAKES_MAX);
     let mut arrivals = Arrivals::default();
     for number in 1.. {
         let Wiring { memory, clock, .. } = &door.wiring;
@@ -69,8 +56,8 @@ pub(crate) async fn run(
     }
 }
 
-/// The way of a client from the listener to its connection.
-struct Door {
+/// The way of a client from a listener to its connection. All listeners of a process share it.
+pub(crate) struct Door {
     wiring: Wiring,
     idle_timeout: Option<Duration>,
     address: Arc<str>,
@@ -79,12 +66,49 @@ struct Door {
     admitted: Cell<u64>,
     connections_end: Place,
     gate: Option<Arc<dyn Gate>>,
+    _calls: Task<()>,
+}
+
+/// A door as one of the ports opens it.
+struct Port {
+    door: Rc<Door>,
+    elsewhere: Option<Arc<str>>,
+}
+
+impl Deref for Port {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
 }
 
 impl Door {
+    /// `address`: where clients reach this server; without one, no listener uses this door.
+    pub(crate) fn new(
+        wiring: &Wiring,
+        settings: &Settings,
+        address: Option<SocketAddr>,
+        connections_end: Place,
+    ) -> Rc<Self> {
+        let (bulk, calls) = Bulk::new(wiring.clock);
+        Rc::new(Self {
+            _calls: wiring.executor.spawn(calls),
+            wiring: wiring.clone(),
+            idle_timeout: settings.idle_timeout,
+            address: address.map(|address| address.to_string()).unwrap_or_default().into(),
+            buffers: Buffers::new(bulk),
+            admitted: Cell::new(0),
+            connections_end,
+            gate: settings.gate.clone(),
+        })
+    }
+}
+
+impl Port {
     /// Starts a connection, if there is room for it.
     fn admit(&self, stream: TcpStream, secured: Option<Secured>) {
-        let Self { wiring, address, .. } = self;
+        let Door { wiring, address, .. } = &*self.door;
         let number = self.admitted.get() + 1;
         self.admitted.set(number);
         let accepted = ClientHost::accept(number, Arc::clone(address), &wiring.cluster, &wiring.memory);
@@ -93,7 +117,7 @@ impl Door {
             return;
         };
         route(&wiring.proxy, given_up);
-        client = client.guarded_by(self.gate.clone());
+        client = client.guarded_by(self.gate.clone()).without_admin(self.elsewhere.clone());
         let session = secured.map(|secured| secured.enter(&mut client));
         let accepted = Accepted { stream, client, session };
         let (buffers, place) = (self.buffers.clone(), self.connections_end.clone());
@@ -105,12 +129,6 @@ impl Door {
 /// The TLS handshakes under way. They end when this is dropped.
 struct Greeted(Rc<RefCell<Handshakes<Task<()>>>>);
 
-impl Default for Greeted {
-    fn default() -> Self {
-        Self(Rc::new(RefCell::new(Handshakes::new(CLIENT_HANDSHAKES_MAX))))
-    }
-}
-
 impl Drop for Greeted {
     fn drop(&mut self) {
         // The tasks hold the table, and the table the tasks.
@@ -120,7 +138,11 @@ impl Drop for Greeted {
 }
 
 impl Greeted {
-    fn greet(&self, door: &Rc<Door>, port: &ClientPort, number: u64, stream: TcpStream) {
+    fn new(max: usize) -> Self {
+        Self(Rc::new(RefCell::new(Handshakes::new(max))))
+    }
+
+    fn greet(&self, door: &Rc<Port>, port: &ClientPort, number: u64, stream: TcpStream) {
         let (door, table) = (Rc::clone(door), Rc::clone(&self.0));
         let (executor, port) = (Rc::clone(&door.wiring.executor), port.clone());
         let greet = async move {
@@ -134,7 +156,7 @@ impl Greeted {
     }
 }
 
-async fn greet(door: &Door, port: &ClientPort, mut stream: TcpStream) {
+async fn greet(door: &Port, port: &ClientPort, mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let Ok(session) = port.accept() else { return };
     match within(CLIENT_HANDSHAKE_TIMEOUT, shake_hands(&mut stream, session)).await {

@@ -21,7 +21,7 @@ use smol::{LocalExecutor, Task, Timer};
 use crate::alarm::within;
 use crate::client::Client;
 use crate::founding;
-use crate::front::{Front, bind};
+use crate::front::{Front, Sockets};
 use crate::mailbox::{Sender, mailbox};
 use crate::network::Network;
 use crate::node::{self, NodeEnds};
@@ -86,9 +86,9 @@ impl Member {
             Ok(address) => Some(bind_peers(&options, &address).await?),
             Err(_) => None,
         };
-        let socket = bind(options.listen).await?;
+        let sockets = Sockets::bind(options.listen, options.admin_listen).await?;
         prepare(&options.medium, found.operations()).await?;
-        let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
+        let opened = found.opened(sockets.client_address().map(|address| address.to_string().into()));
         let shares = options.settings.member_shares();
         let (wiring, router_inbox, events) = Wiring::new(executor, &options.settings, shares, protection);
         let (inbox, node_inbox) = mailbox();
@@ -100,7 +100,7 @@ impl Member {
         moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Rc::clone(&network));
         let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, peers, settings, router, router_inbox, socket);
+        let front = Front::start(&wiring, peers, settings, router, router_inbox, sockets);
         let resign_patience = settings.election_timeout_max;
         let running = Rc::new(RefCell::new(Running::default()));
         let (to_run, state) = (Rc::clone(&network), Rc::clone(&running));
@@ -124,6 +124,12 @@ impl Member {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
+    }
+
+    /// The address at which alone administrators are answered, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.front.admin_address
     }
 
     /// Returns a client in this process, whose requests go through this node.

@@ -14,7 +14,8 @@ use coracle_runtime_threads::{
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let medium = Medium::Folder { path: folder.path().to_owned(), sync: SyncPolicy::Always };
-    let cluster = Cluster::start(Options { settings: Settings::default(), medium, listen: None })?;
+    let cluster =
+        Cluster::start(Options { settings: Settings::default(), medium, listen: None, admin_listen: None })?;
     let events = cluster.events().ok_or("nobody took the events before")?;
     let watch = thread::spawn(move || events.iter().for_each(|event| println!("{event}")));
 

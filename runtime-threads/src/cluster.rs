@@ -13,7 +13,7 @@ use coracle_storage::{FolderLock, HostEvent};
 use coracle_tls::Protection;
 
 use crate::client::Client;
-use crate::front::{Front, bind};
+use crate::front::{Front, Sockets};
 use crate::inbox::{Inbox, inbox};
 use crate::node;
 use crate::peers::Peers;
@@ -48,12 +48,12 @@ impl Cluster {
     ///
     /// [`StartError`]: the cluster does not run.
     pub fn start_protected(options: Options, protection: Protection) -> Result<Self, StartError> {
-        let Options { settings, medium, listen } = options;
+        let Options { settings, medium, listen, admin_listen } = options;
         let mut opening = ClusterOpening::new(&settings, &medium)?;
         let node_ids = opening.nodes();
         let (lock, names) = open(&medium, &node_ids, |files| opening.look(files))?;
         let mut found = opening.judge(&names)?;
-        let socket = bind(listen)?;
+        let sockets = Sockets::bind(listen, admin_listen)?;
         prepare(&medium, &found.operations())?;
         let (wiring, router_inbox, events) = Wiring::new(&settings, settings.cluster_shares(), protection);
         wiring.cluster.set(found.cluster());
@@ -66,7 +66,7 @@ impl Cluster {
             nodes.extend(node::start(&wiring, peers.clone(), start, (inbox, receiver, None))?);
         }
         let router = Router::of_cluster(&settings, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, peers, &settings, router, router_inbox, socket);
+        let front = Front::start(&wiring, peers, &settings, router, router_inbox, sockets);
         Ok(Self { front, inboxes: senders, nodes, events: Mutex::new(Some(events)), _lock: lock })
     }
 
@@ -74,6 +74,12 @@ impl Cluster {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
+    }
+
+    /// The address at which alone administrators are answered, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.front.admin_address
     }
 
     /// Returns a client of the cluster in this process.

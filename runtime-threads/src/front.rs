@@ -14,7 +14,7 @@ use coracle_storage::{host::StartError, sockets};
 
 use crate::client::Client;
 use crate::inputs::ProxyEvent;
-use crate::listener;
+use crate::listener::{self, Door};
 use crate::peers::Peers;
 use crate::proxy::ProxyDriver;
 use crate::threads::{ListenerThread, spawn};
@@ -26,8 +26,9 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Front {
     proxy: Sender<ProxyEvent>,
-    listener: Option<ListenerThread>,
+    listeners: Vec<ListenerThread>,
     pub(crate) address: Option<SocketAddr>,
+    pub(crate) admin_address: Option<SocketAddr>,
     majority_is_lost: Arc<AtomicBool>,
     /// Closed when the last connection has ended.
     connections_end: Receiver<()>,
@@ -35,25 +36,31 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    /// Starts the router with its inbox, and accepts clients at `socket`.
+    /// Starts the router with its inbox, and accepts clients at the sockets.
     pub(crate) fn start(
         wiring: &Wiring,
         peers: Peers,
         settings: &Settings,
         router: Router,
         inbox: RouterInbox,
-        socket: Option<(TcpListener, SocketAddr)>,
+        sockets: Sockets,
     ) -> Self {
         let Wiring { proxy, clock, .. } = wiring;
         let driver = ProxyDriver::new(router, inbox, peers, *clock);
         let majority_is_lost = Arc::clone(&driver.majority_is_lost);
         let (connection, connections_end) = channel();
-        let address = socket.as_ref().map(|(_, address)| *address);
+        let (address, admin_address) = (sockets.client_address(), sockets.admin_address());
+        let door = Door::new(wiring, settings, address.or(admin_address), connection);
+        let elsewhere = admin_address.map(|address| address.to_string().into());
+        let listeners = [(sockets.clients, elsewhere), (sockets.admin, None)].into_iter();
+        let listeners =
+            listeners.filter_map(|(bound, elsewhere)| Some(listener::start(&door, bound?, elsewhere)));
+        let listeners = listeners.collect();
         Self {
-            listener: socket
-                .map(|bound| listener::start(wiring.clone(), settings.clone(), bound, connection)),
+            listeners,
             proxy: proxy.clone(),
             address,
+            admin_address,
             majority_is_lost,
             connections_end,
             router: Some(spawn("router".into(), move || driver.run())),
@@ -69,9 +76,7 @@ impl Front {
     }
 
     pub(crate) fn close(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            listener.stop();
-        }
+        self.listeners.drain(..).for_each(ListenerThread::stop);
     }
 
     /// Accepts no more requests, waits for those in flight, and writes the remaining replies.
@@ -95,8 +100,30 @@ impl Front {
     }
 }
 
-/// Binds the socket for clients at `address`, if there is one.
-pub(crate) fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+/// The bound sockets of a process, each with its address.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    clients: Option<(TcpListener, SocketAddr)>,
+    admin: Option<(TcpListener, SocketAddr)>,
+}
+
+impl Sockets {
+    /// Binds the sockets at these addresses.
+    pub(crate) fn bind(clients: Option<SocketAddr>, admin: Option<SocketAddr>) -> Result<Self, StartError> {
+        Ok(Self { clients: bind(clients)?, admin: bind(admin)? })
+    }
+
+    pub(crate) fn client_address(&self) -> Option<SocketAddr> {
+        self.clients.as_ref().map(|(_, address)| *address)
+    }
+
+    fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(_, address)| *address)
+    }
+}
+
+/// Binds a socket at `address`, if there is one.
+fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let failed = |cause| StartError::Listen { address, cause };
     let socket = TcpListener::bind(address).map(sockets::with_backlog).map_err(failed)?;

@@ -42,7 +42,7 @@
 //! use coracle_runtime_threads::{Cluster, Key, Medium, Options, Settings, Value};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options { settings: Settings::default(), medium: Medium::Memory, listen: None };
+//! let options = Options { settings: Settings::default(), medium: Medium::Memory, listen: None, admin_listen: None };
 //! let cluster = Cluster::start(options)?;
 //! let client = cluster.client();
 //! let snack = Key::new("snack")?;

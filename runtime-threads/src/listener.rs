@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
@@ -42,27 +43,17 @@ type Place = Sender<()>;
 /// The TLS handshakes under way.
 type Greeted = Arc<Mutex<Handshakes<Arc<TcpStream>>>>;
 
-/// Accepts clients at a bound socket until the listener is stopped.
+/// Accepts clients at a bound socket until the listener is stopped. `elsewhere`: the address at
+/// which alone administrators are answered, if it is not this one.
 pub(crate) fn start(
-    wiring: Wiring,
-    settings: Settings,
+    door: &Arc<Door>,
     (socket, address): (TcpListener, SocketAddr),
-    connections_end: Sender<()>,
+    elsewhere: Option<Arc<str>>,
 ) -> ListenerThread {
     let is_stopping = Arc::new(AtomicBool::new(false));
     let its_end = Arc::clone(&is_stopping);
+    let door = Arc::new(Port { door: Arc::clone(door), elsewhere });
     let accept = move || {
-        let door = Arc::new(Door {
-            bulk: Bulk::new(wiring.clock),
-            wiring,
-            idle_timeout: settings.idle_timeout,
-            name: address.to_string().into(),
-            starting: Semaphore::new(STARTING_MAX),
-            admitted: Mutex::new(0),
-            connections_end,
-            gate: settings.gate,
-            alive: Arc::default(),
-        });
         let greeted = Greeted::new(Mutex::new(Handshakes::new(CLIENT_HANDSHAKES_MAX)));
         let mut arrivals = Arrivals::default();
         for number in 1.. {
@@ -87,11 +78,11 @@ pub(crate) fn start(
     ListenerThread { thread: spawn("listener".into(), accept), is_stopping, address }
 }
 
-/// The way of a client from the listener to its connection.
-struct Door {
+/// The way of a client from a listener to its connection. All listeners of a process share it.
+pub(crate) struct Door {
     wiring: Wiring,
     idle_timeout: Option<Duration>,
-    name: Arc<str>,
+    address: Arc<str>,
     bulk: Bulk,
     starting: Arc<Semaphore>,
     /// The number of the last client.
@@ -100,6 +91,20 @@ struct Door {
     gate: Option<Arc<dyn Gate>>,
     /// The connections whose threads have not ended.
     alive: Arc<AtomicUsize>,
+}
+
+/// A door as one of the ports opens it.
+struct Port {
+    door: Arc<Door>,
+    elsewhere: Option<Arc<str>>,
+}
+
+impl Deref for Port {
+    type Target = Door;
+
+    fn deref(&self) -> &Door {
+        &self.door
+    }
 }
 
 /// The threads of one connection, until they have ended.
@@ -119,6 +124,26 @@ impl Drop for Alive {
 }
 
 impl Door {
+    /// `address`: where clients reach this server; without one, no listener uses this door.
+    pub(crate) fn new(
+        wiring: &Wiring,
+        settings: &Settings,
+        address: Option<SocketAddr>,
+        connections_end: Place,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            bulk: Bulk::new(wiring.clock),
+            wiring: wiring.clone(),
+            idle_timeout: settings.idle_timeout,
+            address: address.map(|address| address.to_string()).unwrap_or_default().into(),
+            starting: Semaphore::new(STARTING_MAX),
+            admitted: Mutex::new(0),
+            connections_end,
+            gate: settings.gate.clone(),
+            alive: Arc::default(),
+        })
+    }
+
     /// Waits until the next client may be accepted.
     fn wait(&self, arrivals: &mut Arrivals, is_stopping: &AtomicBool) {
         let Wiring { memory, clock, .. } = &self.wiring;
@@ -130,22 +155,25 @@ impl Door {
             thread::sleep(clock.until(later));
         }
     }
+}
 
+impl Port {
     /// Returns a new client with its number, if there is room for it.
     fn admit(&self) -> Option<(u64, ClientHost)> {
-        let Self { wiring, name, .. } = self;
+        let Door { wiring, address, .. } = &*self.door;
         // Clients are accepted in the order of their numbers.
         let mut admitted = lock(&self.admitted);
         *admitted += 1;
         let (client, given_up) =
-            ClientHost::accept(*admitted, Arc::clone(name), &wiring.cluster, &wiring.memory)?;
+            ClientHost::accept(*admitted, Arc::clone(address), &wiring.cluster, &wiring.memory)?;
         route(&wiring.proxy, given_up);
-        Some((*admitted, client.guarded_by(self.gate.clone())))
+        let client = client.guarded_by(self.gate.clone()).without_admin(self.elsewhere.clone());
+        Some((*admitted, client))
     }
 }
 
 /// Starts the threads of a client that speaks plain text.
-fn serve(door: &Door, stream: TcpStream) {
+fn serve(door: &Port, stream: TcpStream) {
     let Some((number, client)) = door.admit() else { return turn_away(stream, None) };
     let accepted =
         Accepted { client, session: None, bulk: door.bulk.clone(), starting: door.starting.acquire() };
@@ -169,7 +197,7 @@ fn serve(door: &Door, stream: TcpStream) {
 }
 
 /// Starts the thread that performs the handshake of a client and then reads from it.
-fn greet(door: &Arc<Door>, port: &ClientPort, greeted: &Greeted, number: u64, stream: TcpStream) {
+fn greet(door: &Arc<Port>, port: &ClientPort, greeted: &Greeted, number: u64, stream: TcpStream) {
     let Ok(session) = port.accept() else { return };
     let stream = Arc::new(stream);
     let oldest = lock(greeted).begin(number, Arc::clone(&stream));
@@ -204,7 +232,7 @@ fn greet(door: &Arc<Door>, port: &ClientPort, greeted: &Greeted, number: u64, st
     }
 }
 
-fn serve_secured(door: &Door, stream: TcpStream, secured: Secured) {
+fn serve_secured(door: &Port, stream: TcpStream, secured: Secured) {
     let Some((number, mut client)) = door.admit() else { return turn_away(stream, Some(secured)) };
     let session = Some(secured.enter(&mut client));
     let (place, _alive) = (door.connections_end.clone(), Alive::new(&door.alive));

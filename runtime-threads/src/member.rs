@@ -19,7 +19,7 @@ use coracle_tls::Protection;
 
 use crate::client::Client;
 use crate::founding;
-use crate::front::{Front, bind};
+use crate::front::{Front, Sockets};
 use crate::inbox::{Inbox, inbox};
 use crate::link::Patience;
 use crate::network::Network;
@@ -88,9 +88,9 @@ impl Member {
         let mut found = opening.judge(&names)?;
         let peer_address = options.peer_address(found.address().as_deref());
         let peer_socket = peer_address.ok().map(|address| bind_peers(&options, &address)).transpose()?;
-        let socket = bind(options.listen)?;
+        let sockets = Sockets::bind(options.listen, options.admin_listen)?;
         prepare(&options.medium, &found.operations())?;
-        let opened = found.opened(socket.as_ref().map(|(_, address)| address.to_string().into()));
+        let opened = found.opened(sockets.client_address().map(|address| address.to_string().into()));
         let shares = options.settings.member_shares();
         let (wiring, router_inbox, events) = Wiring::new(&options.settings, shares, protection);
         let (inbox, node_inbox) = inbox(&wiring.memory);
@@ -103,7 +103,7 @@ impl Member {
         moved.into_iter().for_each(|moved| network.deliver(PeerNews::Report(moved)));
         let peers = Peers::Network(Arc::clone(&network));
         let router = Router::of_member(settings, options.id, fastrand::u64(..), wiring.memory.clone());
-        let front = Front::start(&wiring, peers, settings, router, router_inbox, socket);
+        let front = Front::start(&wiring, peers, settings, router, router_inbox, sockets);
         let resign_patience = settings.election_timeout_max;
         let lock = Arc::new(lock);
         let running = Arc::<Mutex<Running>>::default();
@@ -133,6 +133,12 @@ impl Member {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.front.address
+    }
+
+    /// The address at which alone administrators are answered, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.front.admin_address
     }
 
     /// Returns a client in this process, whose requests go through this node.

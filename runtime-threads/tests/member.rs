@@ -48,6 +48,7 @@ fn options(id: NodeId, origin: Origin, medium: Medium) -> MemberOptions {
         origin,
         medium,
         listen,
+        admin_listen: None,
         peer_listen: None,
         peers_on_loopback_only: false,
         dial_overrides: BTreeMap::new(),

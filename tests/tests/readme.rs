@@ -29,7 +29,9 @@ fn every_line_is_answered_as_written() {
     for lines in readme.into_iter().chain(protocol) {
         let medium = Medium::Memory;
         let listen = Some("127.0.0.1:0".parse().unwrap());
-        let cluster = Cluster::start(Options { settings: Settings::default(), medium, listen }).unwrap();
+        let cluster =
+            Cluster::start(Options { settings: Settings::default(), medium, listen, admin_listen: None })
+                .unwrap();
         let stream = TcpStream::connect(cluster.address().unwrap()).unwrap();
         let mut replies = BufReader::new(stream.try_clone().unwrap()).lines();
         for line in lines {

@@ -166,7 +166,8 @@ fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<()
     if let Some(founding) = founding {
         diagnostics.tell(LogLevel::Warn, &founding);
     }
-    let start = Options { settings, medium: medium(options), listen: Some(options.listen) };
+    let (listen, admin_listen) = (Some(options.listen), options.admin_listen);
+    let start = Options { settings, medium: medium(options), listen, admin_listen };
     match options.runtime {
         Runtime::Smol => serve_on_smol(options, (start, protection), diagnostics, &should_end),
         Runtime::Threads => serve_on_threads(options, (start, protection), diagnostics, &should_end),
@@ -203,7 +204,7 @@ fn serve_on_smol(
     smol::block_on(executor.run(async {
         let events = cluster.events();
         let mut reports =
-            Reports::new(diagnostics, options.ready_when, cluster.address());
+            Reports::new(diagnostics, options.ready_when, [cluster.address(), cluster.admin_address()]);
         let mut end = Ok(());
         while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if cluster.majority_is_lost() {
@@ -272,6 +273,7 @@ fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), S
         origin,
         medium: medium(&serving),
         listen: Some(serving.listen),
+        admin_listen: serving.admin_listen,
         peer_listen,
         peers_on_loopback_only,
         dial_overrides,
@@ -299,7 +301,7 @@ fn serve_node_on_smol(
     };
     smol::block_on(executor.run(async {
         let events = member.events();
-        let mut reports = Reports::new(diagnostics, ready_when, member.address());
+        let mut reports = Reports::new(diagnostics, ready_when, [member.address(), member.admin_address()]);
         let mut end = Ok(());
         while end.is_ok() && !should_end.load(Ordering::Acquire) {
             if let Some(failure) = member.failure() {
@@ -340,7 +342,7 @@ fn serve_on_threads(
     };
     let events = cluster.events().expect("nobody took the events before");
     let mut reports =
-        Reports::new(diagnostics, options.ready_when, cluster.address());
+        Reports::new(diagnostics, options.ready_when, [cluster.address(), cluster.admin_address()]);
     let mut end = Ok(());
     while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if cluster.majority_is_lost() {
@@ -370,7 +372,7 @@ fn serve_node_on_threads(
         return Ok(());
     };
     let events = member.events().expect("nobody took the events before");
-    let mut reports = Reports::new(diagnostics, ready_when, member.address());
+    let mut reports = Reports::new(diagnostics, ready_when, [member.address(), member.admin_address()]);
     let mut end = Ok(());
     while end.is_ok() && !should_end.load(Ordering::Acquire) {
         if let Some(failure) = member.failure() {

@@ -21,6 +21,10 @@ use crate::sizes;
 /// The default number of nodes of a new cluster.
 const NODES_DEFAULT: u8 = 5;
 
+/// The flags of addresses for clients, for messages about them.
+const LISTEN: &str = "--listen";
+const ADMIN_LISTEN: &str = "--admin-listen";
+
 /// The default data folder.
 const DATA_DIR_DEFAULT: &str = "./data";
 
@@ -48,6 +52,12 @@ pub(crate) struct ServingFlags {
     /// Address for clients; port 0 picks a free one, and the `ready` line names it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
     listen: Address,
+
+    /// Address for administrators: with it, requests that change the members, transfer leadership
+    /// or make backups are answered there alone, and not at --listen. Other requests are answered
+    /// at both
+    #[arg(long, value_name = "ADDR")]
+    admin_listen: Option<Address>,
 
     /// Folder for logs, terms, votes and snapshots, created if missing [default: ./data]
     #[arg(long, value_name = "DIR")]
@@ -192,6 +202,7 @@ pub(crate) struct ServeOptions {
     pub(crate) nodes: u8,
     /// Port 0 selects a free port.
     pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// Unused if `ephemeral`.
     pub(crate) data_dir: PathBuf,
     pub(crate) ephemeral: bool,
@@ -229,10 +240,10 @@ pub(crate) enum ServeFlagsError {
         humantime::format_duration(*.heartbeat), humantime::format_duration(*.election_min)
     )]
     Beat { heartbeat: Duration, election_min: Duration },
-    #[error("--listen {address}: the name cannot be looked up: {cause}")]
-    Lookup { address: Address, cause: io::Error },
-    #[error("--listen {address}: the name has no address")]
-    NoAddress { address: Address },
+    #[error("{flag} {address}: the name cannot be looked up: {cause}")]
+    Lookup { flag: &'static str, address: Address, cause: io::Error },
+    #[error("{flag} {address}: the name has no address")]
+    NoAddress { flag: &'static str, address: Address },
     #[error(transparent)]
     Exposed(#[from] Exposed),
 }
@@ -287,12 +298,16 @@ impl ServingFlags {
         if self.heartbeat >= election_min {
             return Err(ServeFlagsError::Beat { heartbeat: self.heartbeat, election_min });
         }
-        let listen = look_up(&self.listen)?;
-        self.security.check(listen)?;
+        let listen = look_up(LISTEN, &self.listen)?;
+        let admin_listen = self.admin_listen.as_ref().map(|address| look_up(ADMIN_LISTEN, address));
+        let admin_listen = admin_listen.transpose()?;
+        self.security.check(LISTEN, listen)?;
+        admin_listen.map_or(Ok(()), |address| self.security.check(ADMIN_LISTEN, address))?;
         Ok(ServeOptions {
             runtime: self.runtime,
             nodes,
             listen,
+            admin_listen,
             notices: self.notices(),
             data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR_DEFAULT)),
             ephemeral: self.ephemeral,
@@ -327,13 +342,13 @@ impl ServingFlags {
 
 /// Returns the first IPv4 address of a name, or its first address of any kind. IPv4 is preferred
 /// because clients use it by default; `localhost` often has both kinds.
-fn look_up(address: &Address) -> Result<SocketAddr, ServeFlagsError> {
+fn look_up(flag: &'static str, address: &Address) -> Result<SocketAddr, ServeFlagsError> {
     let found = address
         .to_socket_addrs()
-        .map_err(|cause| ServeFlagsError::Lookup { address: address.clone(), cause })?
+        .map_err(|cause| ServeFlagsError::Lookup { flag, address: address.clone(), cause })?
         .collect::<Vec<_>>();
     let best = found.iter().find(|candidate| candidate.is_ipv4()).or(found.first());
-    best.copied().ok_or_else(|| ServeFlagsError::NoAddress { address: address.clone() })
+    best.copied().ok_or_else(|| ServeFlagsError::NoAddress { flag, address: address.clone() })
 }
 
 impl fmt::Display for Notice {
@@ -455,6 +470,11 @@ mod tests {
     fn a_name_to_listen_on_is_looked_up() {
         let listen = options("--listen localhost:0").unwrap().listen;
         assert!(listen.ip().is_loopback());
-        assert!(matches!(options("--listen 0.0.0.0:0"), Err(ServeFlagsError::Exposed(_))));
+        assert_eq!(options("").unwrap().admin_listen, None);
+        assert!(options("--admin-listen localhost:0").unwrap().admin_listen.unwrap().ip().is_loopback());
+        for flags in ["--listen 0.0.0.0:0", "--admin-listen 0.0.0.0:0"] {
+            let error = options(flags).unwrap_err();
+            assert!(matches!(error, ServeFlagsError::Exposed(_)) && error.to_string().starts_with(flags));
+        }
     }
 }

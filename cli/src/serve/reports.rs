@@ -7,7 +7,7 @@ use coracle_core::raft::Event;
 use coracle_storage::{HostEvent, NodeEvent};
 
 use super::diagnostics::Diagnostics;
-use super::options::ReadyWhen;
+use super::options::{LogLevel, ReadyWhen};
 use super::outlet::Outlet;
 
 /// Reports events, and `ready` once.
@@ -18,8 +18,20 @@ pub(super) struct Reports<'a> {
 }
 
 impl<'a> Reports<'a> {
-    /// Creates reports for a server whose clients connect at `address`.
-    pub(super) fn new(diagnostics: &'a Diagnostics, when: ReadyWhen, address: Option<SocketAddr>) -> Self {
+    /// Creates reports for a server whose clients connect at `address`, and whose administrators at
+    /// `admin` alone, if there is such an address.
+    pub(super) fn new(
+        diagnostics: &'a Diagnostics,
+        when: ReadyWhen,
+        [address, admin]: [Option<SocketAddr>; 2],
+    ) -> Self {
+        if let Some(admin) = admin {
+            let what = format_args!(
+                "{admin} is the address for administrators: changes of members, transfers of leadership and \
+                 backups are answered there alone"
+            );
+            diagnostics.tell(LogLevel::Info, &what);
+        }
         let mut reports = Self { diagnostics, address };
         if when == ReadyWhen::Listening {
             reports.report_ready();

@@ -68,24 +68,24 @@ pub(crate) struct PeerSecurity {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Exposed {
     #[error(
-        "--listen {address}: other machines can reach this address, and any program there could read and write \
+        "{flag} {address}: other machines can reach this address, and any program there could read and write \
          everything. Listen on 127.0.0.1; or let clients prove who they are, with --tls-cert, --tls-key and \
          --token-file or --tls-ca (`coracle cert init` begins to make certificates, `coracle token new` a \
          token); or accept it with --insecure"
     )]
-    ToClients { address: SocketAddr },
+    ToClients { flag: &'static str, address: SocketAddr },
     #[error(transparent)]
     ToNodes(#[from] PeersExposed),
 }
 
 impl ClientSecurity {
-    /// Checks the address for clients.
-    pub(super) fn check(&self, address: SocketAddr) -> Result<(), Exposed> {
+    /// Checks the address for clients that a flag has set.
+    pub(super) fn check(&self, flag: &'static str, address: SocketAddr) -> Result<(), Exposed> {
         let is_protected = self.tls_cert.is_some() && self.asks_who();
         if self.insecure || is_protected || !is_reachable_elsewhere(&address) {
             return Ok(());
         }
-        Err(Exposed::ToClients { address })
+        Err(Exposed::ToClients { flag, address })
     }
 
     /// Returns whether clients have to prove who they are.
@@ -159,17 +159,17 @@ mod tests {
             (&insecure, true),
         ] {
             for address in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-                assert_eq!(security.check(address.parse().unwrap()), Ok(()));
+                assert_eq!(security.check("--listen", address.parse().unwrap()), Ok(()));
             }
             for address in ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "[2001:db8::1]:1"] {
                 assert_eq!(
-                    security.check(address.parse().unwrap()).is_ok(),
+                    security.check("--listen", address.parse().unwrap()).is_ok(),
                     is_protected,
                     "{address}"
                 );
             }
         }
-        let told = open.check("0.0.0.0:3001".parse().unwrap()).unwrap_err().to_string();
+        let told = open.check("--listen", "0.0.0.0:3001".parse().unwrap()).unwrap_err().to_string();
         assert!(["127.0.0.1", "--tls-ca", "--insecure"].iter().all(|way| told.contains(way)), "{told}");
     }
 }

@@ -23,6 +23,9 @@ pub struct Options {
     pub medium: Medium,
     /// Where clients connect; port 0 takes a free port. `None`: only this process sends requests.
     pub listen: Option<SocketAddr>,
+    /// Where alone clients change the members, transfer leadership and make backups, if not at
+    /// `listen` as well.
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// The options of one node of a cluster of processes.
@@ -38,6 +41,9 @@ pub struct MemberOptions {
     pub medium: Medium,
     /// Where clients connect; port 0 takes a free port. `None`: only this process sends requests.
     pub listen: Option<SocketAddr>,
+    /// Where alone clients change the members, transfer leadership and make backups, if not at
+    /// `listen` as well.
+    pub admin_listen: Option<SocketAddr>,
     /// Where to listen for the other nodes, if that differs from the address at which they reach
     /// this one, as behind address translation.
     pub peer_listen: Option<Box<str>>,

@@ -75,7 +75,12 @@ fn key(number: u64) -> Key {
 fn smol(clients: u64, span: Duration) -> f64 {
     let executor = Rc::new(LocalExecutor::new());
     smol::block_on(executor.run(async {
-        let options = on_smol::Options { settings: settings(), medium: Medium::Memory, listen: None };
+        let options = on_smol::Options {
+            settings: settings(),
+            medium: Medium::Memory,
+            listen: None,
+            admin_listen: None,
+        };
         let cluster = on_smol::Cluster::start(&executor, options).await.expect("the cluster starts");
         let (done, is_over) = (Rc::new(Cell::new(0_u64)), Rc::new(Cell::new(false)));
         let tasks: Vec<_> = (0..clients)
@@ -107,7 +112,12 @@ fn smol(clients: u64, span: Duration) -> f64 {
 
 /// Returns the puts per second on threads.
 fn threads(clients: u64, span: Duration) -> f64 {
-    let options = on_threads::Options { settings: settings(), medium: Medium::Memory, listen: None };
+    let options = on_threads::Options {
+        settings: settings(),
+        medium: Medium::Memory,
+        listen: None,
+        admin_listen: None,
+    };
     let cluster = on_threads::Cluster::start(options).expect("the cluster starts");
     let (done, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let rate = thread::scope(|scope| {

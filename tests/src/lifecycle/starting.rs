@@ -311,6 +311,7 @@ fn options(unit: &Unit, settings: &Settings) -> MemberOptions {
             Medium::Folder { path: "data".into(), sync: SyncPolicy::Always }
         },
         listen: None,
+        admin_listen: None,
         peer_listen: None,
         peers_on_loopback_only: false,
         dial_overrides: BTreeMap::new(),

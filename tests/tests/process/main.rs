@@ -6,6 +6,7 @@
 //! stderr and prove nothing.
 
 #[cfg(test)]
+mod admin_port;
 mod backup;
 mod bench;
 #[cfg(test)]

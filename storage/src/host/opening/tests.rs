@@ -26,6 +26,7 @@ fn member_opening(id: u64, origin: Origin) -> MemberOpening {
         origin,
         medium: medium(),
         listen: None,
+        admin_listen: None,
         peer_listen: None,
         peers_on_loopback_only: false,
         dial_overrides: BTreeMap::new(),
