@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::access::Gate;
-use coracle_core::host::{Arrivals, CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes};
+use coracle_core::host::{Arrivals, CLIENT_HANDSHAKE_TIMEOUT, ClientHost, Handshakes};
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
 use coracle_tls::{ClientPort, Fault};
 use futures_lite::{AsyncWriteExt, future};
@@ -35,7 +35,7 @@ pub(crate) type Place = async_channel::Sender<()>;
 /// alone administrators are answered, if it is not this one.
 pub(crate) async fn run(door: Rc<Door>, socket: TcpListener, elsewhere: Option<Arc<str>>) {
     let door = Rc::new(Port { door, elsewhere });
-    let greeted = Greeted::new(CLIENT_HANDSHAKES_MAX);
+    let greeted = Greeted::new(door.handshakes_max);
     let mut arrivals = Arrivals::default();
     for number in 1.. {
         let Wiring { memory, clock, .. } = &door.wiring;
@@ -66,6 +66,7 @@ pub(crate) struct Door {
     admitted: Cell<u64>,
     connections_end: Place,
     gate: Option<Arc<dyn Gate>>,
+    handshakes_max: usize,
     _calls: Task<()>,
 }
 
@@ -101,6 +102,7 @@ impl Door {
             admitted: Cell::new(0),
             connections_end,
             gate: settings.gate.clone(),
+            handshakes_max: settings.client_handshakes_max,
         })
     }
 }

@@ -14,9 +14,7 @@ use std::time::Duration;
 
 use coracle_core::Settings;
 use coracle_core::access::Gate;
-use coracle_core::host::{
-    Arrivals, CLIENT_HANDSHAKE_TIMEOUT, CLIENT_HANDSHAKES_MAX, ClientHost, Handshakes, REFUSAL_TIMEOUT,
-};
+use coracle_core::host::{Arrivals, CLIENT_HANDSHAKE_TIMEOUT, ClientHost, Handshakes, REFUSAL_TIMEOUT};
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
 use coracle_tls::{ClientPort, Fault};
 
@@ -54,7 +52,7 @@ pub(crate) fn start(
     let its_end = Arc::clone(&is_stopping);
     let door = Arc::new(Port { door: Arc::clone(door), elsewhere });
     let accept = move || {
-        let greeted = Greeted::new(Mutex::new(Handshakes::new(CLIENT_HANDSHAKES_MAX)));
+        let greeted = Greeted::new(Mutex::new(Handshakes::new(door.handshakes_max)));
         let mut arrivals = Arrivals::default();
         for number in 1.. {
             door.wait(&mut arrivals, &its_end);
@@ -89,6 +87,7 @@ pub(crate) struct Door {
     admitted: Mutex<u64>,
     connections_end: Place,
     gate: Option<Arc<dyn Gate>>,
+    handshakes_max: usize,
     /// The connections whose threads have not ended.
     alive: Arc<AtomicUsize>,
 }
@@ -140,6 +139,7 @@ impl Door {
             admitted: Mutex::new(0),
             connections_end,
             gate: settings.gate.clone(),
+            handshakes_max: settings.client_handshakes_max,
             alive: Arc::default(),
         })
     }

@@ -4,14 +4,15 @@
 //! Neither clients nor unknown connections at the peer port may use up the last file descriptor,
 //! because a node that cannot open a file during an election stops as if its disk had failed. So
 //! the process raises its soft limit to the hard limit. The cluster's own files come first. Of the
-//! rest, other nodes get what they can use, at most half, and clients get what remains.
+//! rest, TLS handshakes of clients get at most a quarter, other nodes what they can use, at most
+//! half, and clients get what remains.
 //!
 //! On the threads runtime clients must not use up the memory maps either: a thread that starts
 //! without one ends the process.
 
 use std::fmt;
 
-use coracle_core::host::PeerPlaces;
+use coracle_core::host::{CLIENT_HANDSHAKES_MAX, PeerPlaces};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use thiserror::Error;
@@ -59,6 +60,15 @@ pub(crate) enum Served {
     Member,
 }
 
+/// The ports for clients that a process opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientPorts {
+    /// 1, or 2 with one for administrators.
+    pub(crate) count: u8,
+    /// Whether clients speak TLS.
+    pub(crate) are_secured: bool,
+}
+
 /// The capacity for connections that the operating system allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -66,6 +76,8 @@ pub(crate) struct Room {
     pub(crate) clients: Option<(u64, Limit)>,
     /// The capacity for other nodes.
     pub(crate) peers: PeerPlaces,
+    /// The most TLS handshakes of clients at once, at each port.
+    pub(crate) handshakes: usize,
 }
 
 /// The error for a limit of open files that is too low for the cluster's own files.
@@ -85,19 +97,21 @@ pub(crate) struct TooFewDescriptors {
 /// # Errors
 ///
 /// [`TooFewDescriptors`] if the limit is too low.
-pub(crate) fn room(runtime: Runtime, served: Served) -> Result<Room, TooFewDescriptors> {
+pub(crate) fn room(runtime: Runtime, served: Served, ports: ClientPorts) -> Result<Room, TooFewDescriptors> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let files = if raised.is_ok() { maximum } else { current };
-    let shares = files.map(|files| shares(files, served)).transpose()?;
-    let by_files = shares.map(|(clients, _)| (clients, Limit::OpenFiles));
+    let shares = files.map(|files| shares(files, served, ports)).transpose()?;
+    let by_files = shares.map(|shares| (shares.clients, Limit::OpenFiles));
     let maps = std::fs::read_to_string(MAPS_FILE).ok().and_then(|text| text.trim().parse().ok());
     let by_maps = match runtime {
         Runtime::Smol => None,
         Runtime::Threads => maps.map(|maps| (clients_within(maps), Limit::MemoryMaps)),
     };
     let clients = by_files.into_iter().chain(by_maps).min_by_key(|(clients, _)| *clients);
-    Ok(Room { clients, peers: shares.map(|(_, peers)| peers).unwrap_or_default() })
+    let (peers, handshakes) =
+        shares.map_or((PeerPlaces::default(), CLIENT_HANDSHAKES_MAX), |it| (it.peers, it.handshakes));
+    Ok(Room { clients, peers, handshakes })
 }
 
 /// Returns how many clients fit within the memory maps. A quarter of the maps is left to the nodes'
@@ -106,25 +120,40 @@ fn clients_within(maps: u64) -> u64 {
     (maps / 4 * 3 / CLIENT_MAPS).max(1)
 }
 
+/// The shares of the descriptors.
+#[derive(Clone, Copy, Debug)]
+struct Shares {
+    clients: u64,
+    peers: PeerPlaces,
+    /// At each port for clients.
+    handshakes: usize,
+}
+
 /// Divides the descriptors between clients and other nodes. Each connection uses one, on either
 /// runtime.
-fn shares(limit: u64, served: Served) -> Result<(u64, PeerPlaces), TooFewDescriptors> {
+fn shares(limit: u64, served: Served, ports: ClientPorts) -> Result<Shares, TooFewDescriptors> {
     let count = |places: &PeerPlaces| u64::try_from(places.connections()).unwrap_or(u64::MAX);
     let (nodes, fewest_peers) = match served {
         Served::Cluster { nodes } => (nodes, 0),
         Served::Member => (1, count(&PeerPlaces::FEWEST)),
     };
-    let own = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS * u64::from(nodes);
-    let needed = own + fewest_peers + 1;
-    let left = limit.saturating_sub(own);
+    let port_count = u64::from(ports.count);
+    let fewest_handshakes = if ports.are_secured { port_count } else { 0 };
+    // The reserve of the process has one listener.
+    let own = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS * u64::from(nodes) + port_count - 1;
+    let needed = own + fewest_peers + fewest_handshakes + 1;
     if limit < needed {
         return Err(TooFewDescriptors { limit, needed });
     }
+    let free = limit - own;
+    let handshakes = (free / 4 / port_count).clamp(1, CLIENT_HANDSHAKES_MAX as u64);
+    let left = if ports.are_secured { free - handshakes * port_count } else { free };
+    let handshakes = usize::try_from(handshakes).unwrap_or(CLIENT_HANDSHAKES_MAX);
     Ok(match served {
-        Served::Cluster { .. } => (left, PeerPlaces::default()),
+        Served::Cluster { .. } => Shares { clients: left, peers: PeerPlaces::default(), handshakes },
         Served::Member => {
             let peers = PeerPlaces::within(usize::try_from(left / 2).unwrap_or(usize::MAX));
-            (left - count(&peers), peers)
+            Shares { clients: left - count(&peers), peers, handshakes }
         }
     })
 }
@@ -133,28 +162,37 @@ fn shares(limit: u64, served: Served) -> Result<(u64, PeerPlaces), TooFewDescrip
 mod tests {
     use super::*;
 
+    const OPEN: ClientPorts = ClientPorts { count: 1, are_secured: false };
+
     #[test]
     fn the_clusters_own_files_come_first() {
         let five = Served::Cluster { nodes: 5 };
-        assert_eq!(shares(1024, five).unwrap().0, 970);
-        assert_eq!(shares(55, five).unwrap().0, 1);
-        let error = shares(54, five).unwrap_err();
+        assert_eq!(shares(1024, five, OPEN).unwrap().clients, 970);
+        assert_eq!(shares(55, five, OPEN).unwrap().clients, 1);
+        let error = shares(54, five, OPEN).unwrap_err();
         assert_eq!((error.limit, error.needed), (54, 55));
     }
 
-    /// The node's own files can be opened, however many connections other nodes and clients make.
+    /// The node's own files can be opened, however many connections other nodes, clients and
+    /// strangers make.
     #[test]
     fn other_nodes_and_clients_share_what_is_left() {
-        for limit in 0..2000 {
-            let Ok((clients, peers)) = shares(limit, Served::Member) else {
-                assert!(limit < 60, "{limit} do");
-                continue;
-            };
-            let all = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS + clients + peers.connections() as u64;
-            assert_eq!(all, limit, "{peers:?}");
-            assert!(clients >= 1);
+        for (count, are_secured) in [(1, false), (1, true), (2, false), (2, true)] {
+            let ports = ClientPorts { count, are_secured };
+            for limit in 0..2000 {
+                let Ok(Shares { clients, peers, handshakes }) = shares(limit, Served::Member, ports) else {
+                    assert!(limit < 63, "{limit} do");
+                    continue;
+                };
+                let greeted = if are_secured { handshakes as u64 * u64::from(count) } else { 0 };
+                let own = PROCESS_DESCRIPTORS + NODE_DESCRIPTORS + u64::from(count) - 1;
+                let all = own + clients + peers.connections() as u64 + greeted;
+                assert_eq!(all, limit, "{peers:?}");
+                assert!(clients >= 1 && (1..=CLIENT_HANDSHAKES_MAX).contains(&handshakes));
+            }
+            let plenty = shares(2000, Served::Member, ports).unwrap();
+            assert_eq!((plenty.peers, plenty.handshakes), (PeerPlaces::default(), CLIENT_HANDSHAKES_MAX));
         }
-        assert_eq!(shares(1024, Served::Member).unwrap().1, PeerPlaces::default());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use crate::exit::Exit;
 use credentials::{Credentials, CredentialsError};
-use descriptors::{Room, Served, TooFewDescriptors};
+use descriptors::{ClientPorts, Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
 use poller::NoPoller;
 use reports::Reports;
@@ -445,8 +445,10 @@ fn settings_within(
     diagnostics: &Diagnostics,
 ) -> Result<Settings, ServeError> {
     poller::check(options.runtime)?;
-    threads::check(options.runtime, served)?;
-    let room = descriptors::room(options.runtime, served)?;
+    let count = 1 + u8::from(options.admin_listen.is_some());
+    let ports = ClientPorts { count, are_secured: options.security.tls_cert.is_some() };
+    threads::check(options.runtime, served, ports)?;
+    let room = descriptors::room(options.runtime, served, ports)?;
     Ok(settings(options, room, diagnostics))
 }
 
@@ -459,6 +461,7 @@ fn settings(options: &ServeOptions, room: Room, diagnostics: &Diagnostics) -> Se
         request_timeout: options.request_timeout,
         idle_timeout: options.idle_timeout,
         connections_max: connections_max(options, room, diagnostics),
+        client_handshakes_max: room.handshakes,
         peer_places: room.peers,
         memory_max: memory_max(options),
         scans_max: scans_max(options.runtime),

@@ -8,10 +8,11 @@ use std::io;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use coracle_core::host::CLIENT_HANDSHAKES_MAX;
 use coracle_core::raft::VOTERS_MAX;
 use thiserror::Error;
 
-use super::descriptors::Served;
+use super::descriptors::{ClientPorts, Served};
 use super::options::Runtime;
 
 /// Threads of the process on either runtime, in addition to the running ones: one for signals, one
@@ -46,8 +47,19 @@ pub(crate) struct TooFewThreads {
 /// # Errors
 ///
 /// [`TooFewThreads`] if one cannot be started.
-pub(crate) fn check(runtime: Runtime, served: Served) -> Result<(), TooFewThreads> {
-    start_at_once(needed(runtime, served))
+pub(crate) fn check(runtime: Runtime, served: Served, ports: ClientPorts) -> Result<(), TooFewThreads> {
+    start_at_once(needed(runtime, served) + of_ports(runtime, ports))
+}
+
+/// The threads of a second port for clients, and of TLS handshakes: strangers can begin as many
+/// as there may be, and clients must be served beside them.
+fn of_ports(runtime: Runtime, ports: ClientPorts) -> usize {
+    let count = usize::from(ports.count);
+    match (runtime, ports.are_secured) {
+        (Runtime::Smol, _) => 0,
+        (Runtime::Threads, false) => count - 1,
+        (Runtime::Threads, true) => count - 1 + count * CLIENT_HANDSHAKES_MAX,
+    }
 }
 
 fn needed(runtime: Runtime, served: Served) -> usize {
@@ -101,9 +113,13 @@ mod tests {
     fn the_threads_that_a_server_needs_can_be_started() {
         for runtime in [Runtime::Smol, Runtime::Threads] {
             for served in [Served::Cluster { nodes: 5 }, Served::Member] {
-                assert!(check(runtime, served).is_ok());
+                for are_secured in [false, true] {
+                    assert!(check(runtime, served, ClientPorts { count: 2, are_secured }).is_ok());
+                }
             }
         }
+        let ports = |count, are_secured| of_ports(Runtime::Threads, ClientPorts { count, are_secured });
+        assert_eq!([ports(1, false), ports(2, false), ports(1, true), ports(2, true)], [0, 1, 64, 129]);
         assert_eq!(needed(Runtime::Smol, Served::Cluster { nodes: 5 }), 9);
         assert_eq!(needed(Runtime::Threads, Served::Cluster { nodes: 5 }), 23);
     }

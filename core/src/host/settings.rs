@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::PeerPlaces;
+use super::{CLIENT_HANDSHAKES_MAX, PeerPlaces};
 use crate::access::Gate;
 use crate::kv::SessionLimits;
 use crate::memory::{MEMORY_UNLIMITED, MemoryBudget, MemoryShares};
@@ -37,6 +37,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// The most clients connected at once.
     pub connections_max: usize,
+    /// The most TLS handshakes of clients at once, at each port for clients.
+    pub client_handshakes_max: usize,
     /// The limits of connections with other nodes.
     pub peer_places: PeerPlaces,
     /// The most requests under way at once.
@@ -67,6 +69,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(5),
             idle_timeout: Some(Duration::from_secs(1000)),
             connections_max: 10_000,
+            client_handshakes_max: CLIENT_HANDSHAKES_MAX,
             peer_places: PeerPlaces::default(),
             // Enough for a thousand pipelining clients; at a few hundred bytes per request, some 50
             // MB.
