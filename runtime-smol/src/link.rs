@@ -97,7 +97,7 @@ async fn secure(network: &Network, mut stream: TcpStream, left: Duration) -> Res
         Ok(session) => within(left, shake_hands(&mut stream, session)).await.unwrap_or(Err(Fault::Silent)),
         Err(fault) => Err(fault),
     };
-    let secured = shaken.map_err(|fault| DialError::Unproven(fault.to_string().into()))?;
+    let secured = shaken.map_err(|fault| DialError::Unproven(fault.between_nodes().into()))?;
     Ok(Channel::new(stream, Some(secured)))
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn dial(
 fn secure(network: &Network, stream: Arc<TcpStream>, patience: &Patience) -> Result<Channel, DialError> {
     let Some(port) = &network.wiring.protection.peers else { return Ok(Channel::new(stream, None)) };
     let shaken = port.dial().and_then(|session| shake_hands(&stream, session, patience));
-    let secured = shaken.map_err(|fault| DialError::Unproven(fault.to_string().into()))?;
+    let secured = shaken.map_err(|fault| DialError::Unproven(fault.between_nodes().into()))?;
     Ok(Channel::new(stream, Some(secured)))
 }
 

@@ -135,7 +135,7 @@ fn secure(network: &Arc<Network>, number: u64, stream: Arc<TcpStream>, waiting: 
 }
 
 fn tell(network: &Arc<Network>, fault: &Fault) {
-    network.change(|directory, now, actions| directory.unproven(&fault.to_string(), now, actions));
+    network.change(|directory, now, actions| directory.unproven(&fault.between_nodes(), now, actions));
 }
 
 /// Performs the handshake. Returns the connection if frames are to follow.

@@ -88,7 +88,24 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "no name".to_owned() } else { names.join(", ") }
 }
 
+/// The flags of a node that speaks TLS with the others.
+const PEER_FLAGS: &str = "--peer-cert, --peer-key and --peer-ca";
+
 impl Fault {
+    /// Returns the report of a handshake between nodes that has failed, which names the flags if
+    /// only one of the two may have certificates. A node without them waits for the first line of
+    /// the node that dials, which waits for the first message of TLS: so silence may mean it, too.
+    #[must_use]
+    pub fn between_nodes(&self) -> String {
+        match self {
+            Self::NotTls => format!("the other end speaks plain text: start that node with {PEER_FLAGS}"),
+            Self::Silent | Self::Cut => {
+                format!("{self}; if that node was started without {PEER_FLAGS}, start it with them")
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// Returns whether the fault is in a certificate, and not in the connection or the other end's
     /// protocol: it stays until an operator acts.
     #[must_use]
@@ -151,5 +168,18 @@ mod from_rustls {
             inside.trim_end_matches(')').trim_matches('"').to_owned()
         };
         presented.iter().map(bare).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_without_certificates_does_is_reported_with_the_flags() {
+        for fault in [Fault::NotTls, Fault::Silent, Fault::Cut] {
+            assert!(fault.between_nodes().contains(PEER_FLAGS), "{fault}");
+        }
+        assert_eq!(Fault::Expired.between_nodes(), Fault::Expired.to_string());
     }
 }

@@ -14,6 +14,7 @@ both_runtimes!(
     a_client_without_a_right_certificate_is_refused_before_it_is_read,
     silent_and_noisy_strangers_take_no_place,
     strangers_at_the_peer_port_learn_and_change_nothing,
+    a_node_that_speaks_plain_text_among_those_that_speak_tls_is_reported_with_the_flags,
     a_whole_new_authority_is_rolled_out_without_a_failed_write,
     an_address_that_is_learnt_later_is_refused_as_well,
 );
@@ -179,6 +180,27 @@ fn strangers_at_the_peer_port_learn_and_change_nothing(runtime: Runtime) {
     put(&certificates, client, "2");
     let members = certificates.run(client, &["member", "list"]);
     assert_eq!(String::from_utf8_lossy(&members.stdout).lines().count(), 4);
+}
+
+/// Each side reports it, whichever of them dials, and so does a client of either kind.
+fn a_node_that_speaks_plain_text_among_those_that_speak_tls_is_reported_with_the_flags(runtime: Runtime) {
+    let certificates = Certificates::new("tea");
+    let mut nodes = Nodes::new(&[runtime; 2]);
+    nodes.launch(1, &certificates.node(1));
+    nodes.launch(2, "");
+    (1..=2).for_each(|id| nodes.wait_until_ready(id));
+    let flags = "--peer-cert, --peer-key and --peer-ca";
+    until("all four are reported", || {
+        let said = [1, 2].map(|id| nodes.server(id).stderr());
+        let secured = ["speaks plain text: start that node with", "was started without"];
+        secured.iter().all(|part| said[0].contains(&format!("{part} {flags}")))
+            && said[1].contains(&format!("it speaks TLS: start this node with {flags}"))
+    });
+    let mut plain = nodes.connect(1);
+    plain.say(r#"{"op":"ping"}"#);
+    assert!(plain.hear().contains("--tls-ca"));
+    let secured = certificates.run(nodes.server(2).address(), &["status"]);
+    assert!(told(&secured).contains("connect without --tls and --tls-ca"), "{}", told(&secured));
 }
 
 /// First every node trusts both authorities, then every node gets its new certificate, then the old
