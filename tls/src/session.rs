@@ -40,6 +40,8 @@ pub struct Session {
     outgoing: Vec<u8>,
     state: State,
     has_heard: bool,
+    /// Whether this end has ended its direction.
+    has_closed: bool,
 }
 
 enum Side {
@@ -75,7 +77,8 @@ impl Session {
 
     fn new(side: Side) -> Self {
         let (incoming, outgoing) = (Vec::new(), Vec::new());
-        let mut session = Self { side, incoming, outgoing, state: State::Open, has_heard: false };
+        let mut session =
+            Self { side, incoming, outgoing, state: State::Open, has_heard: false, has_closed: false };
         // A client speaks first.
         let _ = session.process(&mut |_| {});
         session
@@ -84,6 +87,12 @@ impl Session {
     /// Accepts bytes from the socket, and hands out the plaintext in them, in pieces.
     pub fn receive(&mut self, bytes: &[u8], mut plaintext: impl FnMut(&[u8])) -> Received {
         if !matches!(self.state, State::Open) || bytes.is_empty() {
+            return self.received();
+        }
+        // A server that has ended its direction answers nothing more. The library may not be shown
+        // these bytes: if they are damaged, it takes the alert about them for a second end, and
+        // its debug builds panic at that.
+        if self.has_closed && matches!(self.side, Side::Server(_)) {
             return self.received();
         }
         if !self.has_heard && !FIRST_BYTES.contains(&bytes[0]) {
@@ -197,8 +206,10 @@ impl Session {
         })
     }
 
-    /// Appends the message that ends this end's direction in order.
+    /// Appends the message that ends this end's direction in order. A client may go on to receive;
+    /// a server ignores what it receives from then on.
     pub fn close(&mut self, sealed: &mut Vec<u8>) {
+        self.has_closed = true;
         // A session that is not open has nothing to end.
         let _ = self.write(sealed, |traffic, sealed| {
             append(sealed, 2 * RECORD_OVERHEAD, |to| traffic.queue_close_notify(to))

@@ -44,6 +44,22 @@ fn a_stream_that_ends_without_the_last_message_is_cut() {
     assert_eq!(server.seal(b"x", &mut Vec::new()), Err(NotOpen));
 }
 
+/// Found by `secured`: damaged bytes behind the own end made the library panic in debug builds.
+#[test]
+fn a_server_that_has_ended_its_direction_ignores_what_it_receives() {
+    let (mut client, mut server) = pair();
+    let whole = sealed(&mut client, b"late\n");
+    let mut damaged = sealed(&mut client, b"late\n");
+    damaged[9] ^= 1;
+    let mut last = Vec::new();
+    server.close(&mut last);
+    for bytes in [whole, damaged] {
+        assert_eq!(heard(&mut server, &bytes), (Vec::new(), Received::Open));
+    }
+    assert!(!server.has_output());
+    assert_eq!(heard(&mut client, &last), (Vec::new(), Received::Ended));
+}
+
 #[test]
 fn a_handshake_may_be_split_at_every_byte() {
     let authority = Authority::new("tea");
