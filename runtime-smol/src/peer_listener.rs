@@ -93,7 +93,8 @@ async fn secure(
             Some(Channel::new(stream, Some(secured)))
         }
         Err(fault) => {
-            network.change(|directory, now, actions| directory.unproven(&fault.between_nodes(), now, actions));
+            network
+                .change(|directory, now, actions| directory.unproven(&fault.between_nodes(), now, actions));
             leave(&mut stream).await;
             None
         }
