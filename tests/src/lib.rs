@@ -40,6 +40,7 @@ pub mod live;
 pub mod locks;
 pub mod reference;
 pub mod scenario;
+pub mod secured;
 pub mod simulator;
 pub mod soak;
 pub mod system_calls;

@@ -25,8 +25,10 @@ use serde_json::value::RawValue;
 
 mod mutate;
 mod seal;
+mod tls;
 
 pub use mutate::mutate;
+pub(crate) use seal::frame as sealed_frame;
 
 /// A fuzz target.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     Target { name: "request_lines", run: request_lines },
     Target { name: "handshakes", run: handshakes },
     Target { name: "peer_frames", run: peer_frames },
@@ -46,6 +48,8 @@ pub const TARGETS: [Target; 7] = [
     Target { name: "state_lines", run: state_lines },
     Target { name: "files", run: files },
     Target { name: "token_files", run: token_files },
+    Target { name: "tls_streams", run: tls::streams },
+    Target { name: "certificates", run: tls::certificates },
 ];
 
 impl Target {

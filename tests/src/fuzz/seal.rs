@@ -4,7 +4,7 @@
 const TAIL: &[u8] = b",\"crc\":\"";
 
 /// A frame with this content: its length, the checksum of its content, and that of both.
-pub(super) fn frame(content: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(content: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
     frame.extend(crc32fast::hash(content).to_le_bytes());
     frame.extend(crc32fast::hash(&frame).to_le_bytes());
