@@ -72,7 +72,7 @@ fn conversation(kind: Kind, steps: &[u8]) {
     conversation.finish();
 }
 
-/// Any bytes as a certificate, as the files of each port, and as a name. What is accepted has one
+/// Any bytes as a certificate, as the files of each port, and as a name. An accepted name has one
 /// spelling.
 pub(super) fn certificates(input: &[u8]) {
     if let Ok(certificate) = Certificate::parse(input) {

@@ -20,7 +20,7 @@ const QUESTION: &[u8] = include_bytes!("../../corpus/peer_frames/ask-read");
 /// The most steps of a run.
 const STEPS_MAX: usize = 60;
 
-/// What happened in runs.
+/// The events of runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Runs.

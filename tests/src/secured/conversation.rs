@@ -45,7 +45,7 @@ impl End {
     }
 }
 
-/// What happens to bytes on their way.
+/// A fault of the stream.
 #[derive(Clone, Copy, Debug)]
 pub enum Damage {
     /// A bit is flipped.
