@@ -32,7 +32,7 @@ use crate::memory::LongLines;
 use crate::mutant::{self, Mutant};
 use crate::proxy::{Answered, Reply, RequestError};
 use crate::raft::LogIndex;
-use crate::replica::{Answer, Request};
+use crate::replica::{Answer, Request, WatchPart, WatchRequest};
 
 mod calls;
 mod watch_requests;
@@ -249,9 +249,13 @@ impl Connection {
             self.held = Some((request, waiting));
             return None;
         }
-        if let Request::Read { query, .. } = request {
-            // A write that held this read back may have been acknowledged since.
-            request = self.read(query);
+        // A write that held this read, or watch, back may have been acknowledged since.
+        match &mut request {
+            Request::Read { at_least, .. } => *at_least = self.seen,
+            Request::Watch(WatchRequest { part: WatchPart::Start { at_least, .. }, .. }) => {
+                *at_least = self.seen;
+            }
+            _ => {}
         }
         self.footprints.open(&waiting.shape);
         let slot = self.first_slot + self.slots.len() as u64;

@@ -50,6 +50,21 @@ fn next(connection: &mut Connection, after: u64) -> u64 {
     slot
 }
 
+/// A watch that waited for a write of its connection begins behind it, whichever node it asks. It
+/// began behind the replies that had arrived when its line was read, so a follower that lagged
+/// reported the write as a change.
+#[test]
+fn a_watch_begins_behind_the_write_that_held_it_back() {
+    let mut connection = connection();
+    connection.receive(b"{\"key\":\"a\",\"value\":1}\n{\"op\":\"watch\",\"key\":\"a\"}\n");
+    let (put, _) = connection.next_request().unwrap();
+    assert!(connection.next_request().is_none(), "the watch waits");
+    connection.reply(put, applied(Outcome::Done));
+    let (_, request) = connection.next_request().unwrap();
+    let Request::Watch(watch) = request else { panic!("{request:?}") };
+    assert!(matches!(watch.part, WatchPart::Start { at_least: LogIndex(5), .. }), "{watch:?}");
+}
+
 /// A client that does not read costs one part, however much changes.
 #[test]
 fn the_next_part_is_requested_when_the_last_one_is_written() {
