@@ -68,6 +68,8 @@ struct Founding {
     has_rested: bool,
     reported_missing: Vec<NodeId>,
     reported_refusals: BTreeMap<NodeId, HandshakeRefusal>,
+    /// Why a node has not proven its identity, or does not accept that of this node.
+    reported_unproven: BTreeMap<NodeId, Box<str>>,
 }
 
 #[derive(Debug)]
@@ -152,6 +154,7 @@ impl Founding {
             has_rested: true,
             reported_missing: Vec::new(),
             reported_refusals: BTreeMap::new(),
+            reported_unproven: BTreeMap::new(),
         }
     }
 
@@ -179,11 +182,20 @@ impl Founding {
     }
 
     fn failed(&mut self, failure: DialError, events: &mut Vec<PeerEvent>) {
-        // Any other failure means that the node is not running yet.
-        if let (DialError::Refused(refusal), Some(node)) = (failure, self.called)
-            && self.reported_refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal)
-        {
-            events.push(PeerEvent::Refused(node, refusal));
+        let Some(node) = self.called else { return };
+        match failure {
+            DialError::Refused(refusal) => {
+                if self.reported_refusals.insert(node, refusal.clone()).as_ref() != Some(&refusal) {
+                    events.push(PeerEvent::Refused(node, refusal));
+                }
+            }
+            DialError::Unproven(why) => {
+                if self.reported_unproven.insert(node, why.clone()).as_ref() != Some(&why) {
+                    events.push(PeerEvent::Unproven(Some(node), why));
+                }
+            }
+            // The node is not running yet.
+            DialError::Failed(_) | DialError::NotReady => {}
         }
     }
 }
@@ -327,6 +339,22 @@ mod tests {
         assert!(refusal.is_final_for(NodeId(1)), "{refusal}");
         let refusals = events.iter().filter(|event| matches!(event, PeerEvent::Refused(..)));
         assert_eq!(refusals.count(), 2, "once per node that refuses");
+    }
+
+    /// A founder without certificates among those with them keeps the cluster from being founded, so
+    /// the operator has to learn it before there is any link.
+    #[test]
+    fn a_missing_proof_is_reported_while_a_cluster_is_founded() {
+        let own = founder(1);
+        let mut search = ClusterSearch::new(NodeId(1), Origin::Found(roster(1..=3))).unwrap();
+        let mut events = Vec::new();
+        for _ in 0..20 {
+            if let SearchStep::Call(Some(NodeId(2)), _) = search.next_step(&own, &mut events) {
+                search.called(Err(DialError::Unproven("plain text".into())), &mut events).unwrap();
+            }
+        }
+        let unproven = PeerEvent::Unproven(Some(NodeId(2)), "plain text".into());
+        assert_eq!(events.iter().filter(|event| **event == unproven).count(), 1, "{events:?}");
     }
 
     #[test]
