@@ -7,7 +7,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
-use crate::names::{ClientName, PeerName};
+use crate::names::{ClientName, PeerName, cluster_of_authority};
 
 /// The bytes are not a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -79,6 +79,16 @@ impl Certificate {
     #[must_use]
     pub fn client(&self) -> Option<ClientName> {
         only(self.uris.iter().filter_map(|uri| ClientName::parse(uri)))
+    }
+}
+
+impl Certificate {
+    /// Returns the cluster that the certificate of an authority names. One that names several names
+    /// none.
+    #[must_use]
+    pub fn cluster_of_authority(&self) -> Option<Box<str>> {
+        let name = |uri: &String| cluster_of_authority(uri).map(Box::from);
+        if self.is_authority { only(self.uris.iter().filter_map(name)) } else { None }
     }
 }
 

@@ -18,7 +18,8 @@ use crate::verifier::{Expected, Verifier};
 pub struct ClientPort(Slot<ServerConfig>);
 
 impl ClientPort {
-    /// Loads and checks all files. `cluster`: client certificates must be of this cluster.
+    /// Loads and checks all files. `cluster`: client certificates must be of this cluster; `None`:
+    /// of the cluster that the authorities name, as those of `coracle cert` do, or else of any.
     /// `may_be_missing`: clients need no certificate, because they can prove who they are in
     /// another way. Also returns when the certificates end.
     ///
@@ -39,7 +40,7 @@ impl ClientPort {
             None => builder.with_no_client_auth(),
             Some(file) => {
                 ends.push(file.end()?);
-                let expected = Expected::Client(cluster.map(Into::into));
+                let expected = Expected::Client(cluster.map(Into::into).or(file.only_cluster()?));
                 let verifier = Verifier::new(expected, file.authorities()?, may_be_missing);
                 builder.with_client_cert_verifier(verifier.map_err(|why| damaged(file, why))?)
             }
@@ -96,6 +97,20 @@ mod tests {
         let name = ClientName { cluster: "tea".into(), name: "billing".into() };
         assert_eq!(server.client_name(), Some(name));
         assert_eq!(server.peer(), None);
+    }
+
+    /// A server in one process has no certificate that names its cluster, but its authority may.
+    #[test]
+    fn the_cluster_of_clients_is_that_of_their_authority_if_none_is_given() {
+        let authority = Authority::naming("tea", "coracle://tea/authority/clients-ca");
+        let (certificate, key) = authority.sign(&["kv.example"], &[SERVER], NOW);
+        let files = ClientPortFiles { certificate, key, authorities: Some(authority.file.clone()) };
+        let port = ClientPort::load(&files, None, false).unwrap().0;
+        let [server, _] = greeted(&port, &authority, Some(authority.sign(&[NAME], &[CLIENT], NOW)));
+        assert_eq!(server.fault(), None);
+        let of_sea = authority.sign(&["coracle://sea/client/billing"], &[CLIENT], NOW);
+        let [server, _] = greeted(&port, &authority, Some(of_sea));
+        assert!(matches!(server.fault(), Some(Fault::OtherCluster { .. })));
     }
 
     #[test]

@@ -136,6 +136,14 @@ impl PemFile {
         Ok(Arc::new(roots))
     }
 
+    /// Returns the cluster that all authorities in the file name, if it is the same one.
+    pub(crate) fn only_cluster(&self) -> Result<Option<Box<str>>, CredentialError> {
+        let all = self.certificates()?;
+        let mut named = all.iter().map(|der| Certificate::parse(der).ok()?.cluster_of_authority());
+        let Some(first) = named.next().flatten() else { return Ok(None) };
+        Ok(named.all(|other| other.as_ref() == Some(&first)).then_some(first))
+    }
+
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, CredentialError> {
         if self.is_readable_by_others {
             return Err(CredentialError::Readable { path: self.path.clone() });

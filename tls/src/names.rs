@@ -45,6 +45,13 @@ fn parts<'a>(uri: &'a str, kind: &str) -> Option<(&'a str, &'a str)> {
     is_name(cluster).then_some((cluster, rest))
 }
 
+/// Returns the cluster in the URI of an authority, `coracle://CLUSTER/authority/NAME`.
+#[cfg(feature = "rustls")]
+pub(crate) fn cluster_of_authority(uri: &str) -> Option<&str> {
+    let (cluster, name) = parts(uri, "authority")?;
+    is_name(name).then_some(cluster)
+}
+
 impl PeerName {
     /// Parses a URI; `None`: it is not the identity of a node.
     #[must_use]

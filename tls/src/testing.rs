@@ -26,9 +26,19 @@ pub(crate) const NOW: Years = (2020, 2120);
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
+        Self::with_names(name, Vec::new())
+    }
+
+    /// An authority that names its cluster.
+    pub(crate) fn naming(name: &str, uri: &str) -> Self {
+        Self::with_names(name, vec![SanType::URI(uri.try_into().unwrap())])
+    }
+
+    fn with_names(name: &str, names: Vec<SanType>) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = names;
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let file = PemFile::new(format!("{name}-ca.pem"), certificate.pem());
