@@ -14,7 +14,7 @@ use coracle_core::Settings;
 use coracle_core::access::Gate;
 use coracle_core::host::{Arrivals, CLIENT_HANDSHAKE_TIMEOUT, ClientHost, Handshakes};
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
-use coracle_tls::{ClientPort, Fault};
+use coracle_tls::{ClientPort, Fault, Secured};
 use futures_lite::{AsyncWriteExt, future};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
@@ -22,7 +22,7 @@ use smol::{Task, Timer};
 use crate::alarm::within;
 use crate::bulk::Bulk;
 use crate::connection::{self, Accepted, Buffers};
-use crate::secured::{Secured, leave, shake_hands};
+use crate::secured::{enter, leave, shake_hands};
 use crate::wiring::{Wiring, route};
 
 /// How long to wait when the operating system has no more sockets, until a client has left.
@@ -120,7 +120,7 @@ impl Port {
         };
         route(&wiring.proxy, given_up);
         client = client.guarded_by(self.gate.clone()).without_admin(self.elsewhere.clone());
-        let session = secured.map(|secured| secured.enter(&mut client));
+        let session = secured.map(|secured| enter(secured, &mut client));
         let accepted = Accepted { stream, client, session };
         let (buffers, place) = (self.buffers.clone(), self.connections_end.clone());
         let serve = connection::serve(number, accepted, wiring, buffers, self.idle_timeout, place);

@@ -11,43 +11,20 @@ use std::rc::Rc;
 use coracle_core::host::{ClientHost, REFUSAL_TIMEOUT};
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine};
 use coracle_core::raft::NodeId;
-use coracle_tls::{Fault, Received, Session};
+use coracle_tls::{Fault, HANDSHAKE_READ_BYTES, Handshake, Plaintext, Secured, Session};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use smol::net::TcpStream;
 
 use crate::alarm::within;
 
-/// The most bytes read at once in a handshake, and so the most plaintext that can arrive with its
-/// end.
-const HANDSHAKE_READ_BYTES: usize = 4 << 10;
-
-/// A session whose handshake is complete.
-#[derive(Debug)]
-pub(crate) struct Secured {
-    pub(crate) session: Session,
-    /// The plaintext that arrived together with the end of the handshake.
-    pub(crate) early: Vec<u8>,
-}
-
-impl Secured {
-    /// Lets a client begin: with the name that it has proven, and the bytes that it has sent.
-    pub(crate) fn enter(self, client: &mut ClientHost) -> Session {
-        if let Some(proven) = self.session.client_name() {
-            client.certified(&proven.name);
-        }
-        client.received(&self.early);
-        self.session
+/// Lets a client begin: with the name that it has proven, and the bytes that it has sent.
+pub(crate) fn enter(secured: Secured, client: &mut ClientHost) -> Session {
+    if let Some(proven) = secured.client_name() {
+        client.certified(&proven.name);
     }
-
-    /// Returns the bytes of a line that is the last one of a connection.
-    pub(crate) fn last_words(secured: Option<Self>, line: &str) -> Vec<u8> {
-        let Some(mut secured) = secured else { return line.as_bytes().to_vec() };
-        let mut sealed = Vec::new();
-        // A session that cannot send says nothing.
-        let _ = secured.session.seal(line.as_bytes(), &mut sealed);
-        secured.session.close(&mut sealed);
-        sealed
-    }
+    let (session, early) = secured.into_parts();
+    client.received(&early);
+    session
 }
 
 /// Performs the handshake. The other end is told why it failed, if that can be told.
@@ -55,26 +32,19 @@ impl Secured {
 /// # Errors
 ///
 /// [`Fault`]: close the connection.
-pub(crate) async fn shake_hands(stream: &mut TcpStream, mut session: Session) -> Result<Secured, Fault> {
-    let (mut early, mut output) = (Vec::new(), Vec::new());
+pub(crate) async fn shake_hands(stream: &mut TcpStream, session: Session) -> Result<Secured, Fault> {
+    let (mut handshake, mut output) = (Handshake::new(session), Vec::new());
     let mut bytes = vec![0; HANDSHAKE_READ_BYTES];
     loop {
-        session.drain(&mut output);
+        handshake.drain(&mut output);
         let is_sent = stream.write_all(&output).await.is_ok();
         output.clear();
-        if let Some(fault) = session.fault() {
-            return Err(fault.clone());
+        if handshake.is_over() {
+            return handshake.result();
         }
-        if session.is_established() {
-            return Ok(Secured { session, early });
-        }
-        let len = if is_sent { stream.read(&mut bytes).await.unwrap_or(0) } else { 0 };
-        let received = match len {
-            0 => session.stream_ended(),
-            _ => session.receive(&bytes[..len], |plaintext| early.extend_from_slice(plaintext)),
-        };
-        if received == Received::Ended && !session.is_established() {
-            return Err(Fault::Cut);
+        match if is_sent { stream.read(&mut bytes).await.unwrap_or(0) } else { 0 } {
+            0 => handshake.ended(),
+            len => handshake.received(&bytes[..len]),
         }
     }
 }
@@ -94,18 +64,14 @@ pub(crate) async fn leave(stream: &mut TcpStream) {
 pub(crate) struct Channel {
     pub(crate) stream: TcpStream,
     session: Option<Rc<RefCell<Session>>>,
-    /// Plaintext that has arrived, and whether it was handed out already.
-    plain: Vec<u8>,
-    is_given: bool,
+    plain: Plaintext,
 }
 
 impl Channel {
     pub(crate) fn new(stream: TcpStream, secured: Option<Secured>) -> Self {
-        let (session, plain) = match secured {
-            Some(Secured { session, early }) => (Some(Rc::new(RefCell::new(session))), early),
-            None => (None, Vec::new()),
-        };
-        Self { stream, session, plain, is_given: false }
+        let (session, early) = secured.map(Secured::into_parts).unzip();
+        let session = session.map(|session| Rc::new(RefCell::new(session)));
+        Self { stream, session, plain: Plaintext::new(early.unwrap_or_default()) }
     }
 
     /// The node that the other end has proven to be.
@@ -124,29 +90,15 @@ impl Channel {
     /// Decrypts bytes that were read; `None`: there is no plaintext in them yet. No bytes, or no
     /// plaintext, mean the end.
     pub(crate) fn open<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
-        let Self { session, plain, is_given, .. } = self;
+        let Self { session, plain, .. } = self;
         let Some(session) = session else { return Ok(Some(bytes)) };
-        if std::mem::take(is_given) {
-            plain.clear();
-        }
-        let mut session = session.borrow_mut();
-        let received = match bytes {
-            [] => session.stream_ended(),
-            _ => session.receive(bytes, |plaintext| plain.extend_from_slice(plaintext)),
-        };
-        if received == Received::Open && plain.is_empty() {
-            return Ok(None);
-        }
-        if let Some(fault) = session.fault().filter(|_| plain.is_empty()) {
-            return Err(io::Error::other(fault.clone()));
-        }
-        *is_given = true;
-        Ok(Some(plain))
+        let is_due = plain.open(&mut session.borrow_mut(), bytes).map_err(io::Error::other)?;
+        Ok(is_due.then(|| plain.hand_out()))
     }
 
     /// The plaintext that arrived with the handshake and was not handed out, if there is any.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
-        if std::mem::replace(&mut self.is_given, true) { Vec::new() } else { std::mem::take(&mut self.plain) }
+        self.plain.take_rest()
     }
 
     /// Reads some plaintext; none at the end of the stream. `buffer` is for the bytes as they
@@ -156,7 +108,7 @@ impl Channel {
             let len = self.stream.read(buffer).await?;
             return Ok(&buffer[..len]);
         }
-        if self.is_given || self.plain.is_empty() {
+        if self.plain.is_used_up() {
             loop {
                 let len = self.stream.read(buffer).await?;
                 if self.open(&buffer[..len])?.is_some() {
@@ -164,8 +116,7 @@ impl Channel {
                 }
             }
         }
-        self.is_given = true;
-        Ok(&self.plain)
+        Ok(self.plain.hand_out())
     }
 
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -181,8 +132,7 @@ impl Channel {
             let mut buffer = vec![0; HANDSHAKE_READ_BYTES];
             while !line.is_whole() {
                 let taken = line.look(self.read(&mut buffer).await?)?;
-                self.plain.drain(..taken);
-                self.is_given = self.plain.is_empty();
+                self.plain.keep_after(taken);
             }
             return Ok(line.into_bytes());
         }

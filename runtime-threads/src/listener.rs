@@ -16,11 +16,11 @@ use coracle_core::Settings;
 use coracle_core::access::Gate;
 use coracle_core::host::{Arrivals, CLIENT_HANDSHAKE_TIMEOUT, ClientHost, Handshakes, REFUSAL_TIMEOUT};
 use coracle_core::protocol::{busy_line, refusal_of_plain_text};
-use coracle_tls::{ClientPort, Fault};
+use coracle_tls::{ClientPort, Fault, Secured};
 
 use crate::connection::{self, Accepted, Bulk};
 use crate::link::Patience;
-use crate::secured::{Secured, leave, shake_hands};
+use crate::secured::{enter, leave, shake_hands};
 use crate::threads::{ListenerThread, Semaphore, lock, spawn};
 use crate::wiring::{Wiring, route};
 
@@ -234,7 +234,7 @@ fn greet(door: &Arc<Port>, port: &ClientPort, greeted: &Greeted, number: u64, st
 
 fn serve_secured(door: &Port, stream: TcpStream, secured: Secured) {
     let Some((number, mut client)) = door.admit() else { return turn_away(stream, Some(secured)) };
-    let session = Some(secured.enter(&mut client));
+    let session = Some(enter(secured, &mut client));
     let (place, _alive) = (door.connections_end.clone(), Alive::new(&door.alive));
     let accepted = Accepted { client, session, bulk: door.bulk.clone(), starting: door.starting.acquire() };
     // Without a second thread, no reply can reach the client.

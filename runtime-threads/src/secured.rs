@@ -10,42 +10,19 @@ use std::sync::{Arc, Mutex};
 use coracle_core::host::ClientHost;
 use coracle_core::peer::{GREETING_LOOK_BYTES, GreetingLine};
 use coracle_core::raft::NodeId;
-use coracle_tls::{Fault, Received, Session};
+use coracle_tls::{Fault, HANDSHAKE_READ_BYTES, Handshake, Plaintext, Secured, Session};
 
 use crate::link::{Patience, no_answer};
 use crate::threads::{is_timeout, lock};
 
-/// The most bytes read at once in a handshake, and so the most plaintext that can arrive with its
-/// end.
-const HANDSHAKE_READ_BYTES: usize = 4 << 10;
-
-/// A session whose handshake is complete.
-#[derive(Debug)]
-pub(crate) struct Secured {
-    pub(crate) session: Session,
-    /// The plaintext that arrived together with the end of the handshake.
-    pub(crate) early: Vec<u8>,
-}
-
-impl Secured {
-    /// Lets a client begin: with the name that it has proven, and the bytes that it has sent.
-    pub(crate) fn enter(self, client: &mut ClientHost) -> Session {
-        if let Some(proven) = self.session.client_name() {
-            client.certified(&proven.name);
-        }
-        client.received(&self.early);
-        self.session
+/// Lets a client begin: with the name that it has proven, and the bytes that it has sent.
+pub(crate) fn enter(secured: Secured, client: &mut ClientHost) -> Session {
+    if let Some(proven) = secured.client_name() {
+        client.certified(&proven.name);
     }
-
-    /// Returns the bytes of a line that is the last one of a connection.
-    pub(crate) fn last_words(secured: Option<Self>, line: &str) -> Vec<u8> {
-        let Some(mut secured) = secured else { return line.as_bytes().to_vec() };
-        let mut sealed = Vec::new();
-        // A session that cannot send says nothing.
-        let _ = secured.session.seal(line.as_bytes(), &mut sealed);
-        secured.session.close(&mut sealed);
-        sealed
-    }
+    let (session, early) = secured.into_parts();
+    client.received(&early);
+    session
 }
 
 /// Performs the handshake. The other end is told why it failed, if that can be told.
@@ -55,31 +32,24 @@ impl Secured {
 /// [`Fault`]: close the connection.
 pub(crate) fn shake_hands(
     mut stream: &TcpStream,
-    mut session: Session,
+    session: Session,
     patience: &Patience,
 ) -> Result<Secured, Fault> {
-    let (mut early, mut output) = (Vec::new(), Vec::new());
+    let (mut handshake, mut output) = (Handshake::new(session), Vec::new());
     let mut bytes = vec![0; HANDSHAKE_READ_BYTES];
     loop {
-        session.drain(&mut output);
+        handshake.drain(&mut output);
         let left = patience.left().map_err(|_| Fault::Silent)?;
         let can_wait = stream.set_read_timeout(Some(left)).and(stream.set_write_timeout(Some(left)));
         let is_sent = can_wait.and_then(|()| stream.write_all(&output)).is_ok();
         output.clear();
-        if let Some(fault) = session.fault() {
-            return Err(fault.clone());
+        if handshake.is_over() {
+            return handshake.result();
         }
-        if session.is_established() {
-            return Ok(Secured { session, early });
-        }
-        let read = if is_sent { stream.read(&mut bytes) } else { Ok(0) };
-        let received = match read {
-            Ok(len @ 1..) => session.receive(&bytes[..len], |plaintext| early.extend_from_slice(plaintext)),
-            Err(error) if is_timeout(&error) => session.timed_out(),
-            Ok(0) | Err(_) => session.stream_ended(),
-        };
-        if received == Received::Ended && !session.is_established() {
-            return Err(Fault::Cut);
+        match if is_sent { stream.read(&mut bytes) } else { Ok(0) } {
+            Ok(len @ 1..) => handshake.received(&bytes[..len]),
+            Err(error) if is_timeout(&error) => handshake.timed_out(),
+            Ok(0) | Err(_) => handshake.ended(),
         }
     }
 }
@@ -101,18 +71,14 @@ pub(crate) fn leave(mut stream: &TcpStream, patience: &Patience) {
 pub(crate) struct Channel {
     pub(crate) stream: Arc<TcpStream>,
     session: Option<Arc<Mutex<Session>>>,
-    /// Plaintext that has arrived, and whether it was handed out already.
-    plain: Vec<u8>,
-    is_given: bool,
+    plain: Plaintext,
 }
 
 impl Channel {
     pub(crate) fn new(stream: Arc<TcpStream>, secured: Option<Secured>) -> Self {
-        let (session, plain) = match secured {
-            Some(Secured { session, early }) => (Some(Arc::new(Mutex::new(session))), early),
-            None => (None, Vec::new()),
-        };
-        Self { stream, session, plain, is_given: false }
+        let (session, early) = secured.map(Secured::into_parts).unzip();
+        let session = session.map(|session| Arc::new(Mutex::new(session)));
+        Self { stream, session, plain: Plaintext::new(early.unwrap_or_default()) }
     }
 
     /// The node that the other end has proven to be.
@@ -131,24 +97,10 @@ impl Channel {
     /// Decrypts bytes that were read; `None`: there is no plaintext in them yet. No bytes, or no
     /// plaintext, mean the end.
     pub(crate) fn open<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
-        let Self { session, plain, is_given, .. } = self;
+        let Self { session, plain, .. } = self;
         let Some(session) = session else { return Ok(Some(bytes)) };
-        if std::mem::take(is_given) {
-            plain.clear();
-        }
-        let mut session = lock(session);
-        let received = match bytes {
-            [] => session.stream_ended(),
-            _ => session.receive(bytes, |plaintext| plain.extend_from_slice(plaintext)),
-        };
-        if received == Received::Open && plain.is_empty() {
-            return Ok(None);
-        }
-        if let Some(fault) = session.fault().filter(|_| plain.is_empty()) {
-            return Err(io::Error::other(fault.clone()));
-        }
-        *is_given = true;
-        Ok(Some(plain))
+        let is_due = plain.open(&mut lock(session), bytes).map_err(io::Error::other)?;
+        Ok(is_due.then(|| plain.hand_out()))
     }
 
     /// Reads some plaintext; none at the end of the stream. `buffer` is for the bytes as they
@@ -158,7 +110,7 @@ impl Channel {
             let len = (&*self.stream).read(buffer)?;
             return Ok(&buffer[..len]);
         }
-        if self.is_given || self.plain.is_empty() {
+        if self.plain.is_used_up() {
             loop {
                 let len = (&*self.stream).read(buffer)?;
                 if self.open(&buffer[..len])?.is_some() {
@@ -166,8 +118,7 @@ impl Channel {
                 }
             }
         }
-        self.is_given = true;
-        Ok(&self.plain)
+        Ok(self.plain.hand_out())
     }
 
     pub(crate) fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
@@ -183,8 +134,7 @@ impl Channel {
             while !line.is_whole() {
                 self.stream.set_read_timeout(Some(patience.left()?))?;
                 let taken = line.look(self.read(&mut buffer).map_err(no_answer)?)?;
-                self.plain.drain(..taken);
-                self.is_given = self.plain.is_empty();
+                self.plain.keep_after(taken);
             }
             return Ok(line.into_bytes());
         }

@@ -16,6 +16,7 @@
 //! | file | topic |
 //! | --- | --- |
 //! | `session` | one connection: handshake, plaintext, end |
+//! | `handshake` | the steps of a handshake and of reading, for callers that move the bytes |
 //! | `fault` | why a session cannot go on |
 //! | `names` | the identities in certificates: `coracle://CLUSTER/node/ID` and `…/client/NAME` |
 //! | `certificate` | the fields of a certificate |
@@ -58,6 +59,7 @@
 //! ```
 
 mod fault;
+mod handshake;
 mod named_files;
 mod names;
 
@@ -97,6 +99,7 @@ pub use client_port::ClientPort;
 pub use fault::{Fault, Rejection};
 #[cfg(feature = "rustls")]
 pub use files::CredentialError;
+pub use handshake::{HANDSHAKE_READ_BYTES, Handshake, Plaintext, Secured};
 pub use named_files::{CallerFiles, ClientPortFiles, End, PeerFiles, PemFile};
 pub use names::{ClientName, NAME_BYTES_MAX, PeerName, is_name};
 #[cfg(feature = "rustls")]
