@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use coracle_tls::{Caller, CallerFiles, PeerFiles, PeerPort, PemFile, Received, Session};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 
 use super::program;
 
@@ -16,6 +17,7 @@ use super::program;
 #[derive(Debug)]
 pub struct Certificates {
     folder: tempfile::TempDir,
+    cluster: String,
 }
 
 impl Certificates {
@@ -27,7 +29,8 @@ impl Certificates {
     /// When the program does not make them.
     #[must_use]
     pub fn new(cluster: &str) -> Self {
-        let certificates = Self { folder: tempfile::tempdir().expect("there is room for a folder") };
+        let folder = tempfile::tempdir().expect("there is room for a folder");
+        let certificates = Self { folder, cluster: cluster.to_owned() };
         certificates.make(&["init", "--cluster", cluster]);
         for id in ["1", "2", "3"] {
             certificates.make(&["node", "--id", id, "--host", "kv.example"]);
@@ -125,6 +128,50 @@ impl Certificates {
         caller_in(self.folder.path(), "teller")
     }
 
+    /// A client that trusts these authorities, and has the certificate with this name of others.
+    ///
+    /// # Panics
+    ///
+    /// When the files do not fit together.
+    #[must_use]
+    pub fn caller_as(&self, identity: Option<(&Self, &str)>) -> Caller {
+        let of = |(others, name): (&Self, &str)| {
+            (others.pem(&format!("{name}.pem")), others.pem(&format!("{name}.key")))
+        };
+        let files = CallerFiles { authorities: Some(self.pem("clients-ca.pem")), identity: identity.map(of) };
+        Caller::load(&files).expect("the files fit together")
+    }
+
+    /// Makes `node2-peer` and `teller` again, for another cluster, signed by the authorities of
+    /// `other`. The program does not do that: an authority of `coracle cert` has one cluster.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be made.
+    pub fn make_for_cluster(&self, cluster: &str, other: &Self) {
+        let (server, client) = (ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth);
+        for (authority, name, rest, uses) in [
+            ("peers-ca", "node2-peer", "node/2", vec![server, client.clone()]),
+            ("clients-ca", "teller", "client/teller", vec![client]),
+        ] {
+            let read = |ending: &str| std::fs::read_to_string(other.path(&format!("{authority}.{ending}")));
+            let signing = KeyPair::from_pem(&read("key").expect("the file is there")).expect("it is a key");
+            let common_name = format!("{} {authority}", other.cluster);
+            let mut issuer = CertificateParams::default();
+            issuer.distinguished_name.push(DnType::CommonName, common_name);
+            let mut params = CertificateParams::default();
+            let uri = format!("coracle://{cluster}/{rest}");
+            params.subject_alt_names = vec![SanType::URI(uri.try_into().expect("it is ASCII"))];
+            params.extended_key_usages = uses;
+            let key = KeyPair::generate().expect("a key can be made");
+            let signed = params.signed_by(&key, &Issuer::new(issuer, signing)).expect("it can be signed");
+            std::fs::write(self.path(&format!("{name}.pem")), signed.pem()).expect("there is room");
+            std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).expect("there is room");
+            let name = format!("{authority}.pem");
+            self.replace(&name, &[&other.path(&name)]);
+        }
+    }
+
     /// Replaces a file by one of another cluster, or of several.
     ///
     /// # Panics
@@ -165,6 +212,11 @@ pub(super) fn caller_in(folder: &Path, client: &str) -> Caller {
 
 /// Starts a relay: see [`Certificates::relay`].
 pub(super) fn start_relay(caller: Caller, to: SocketAddr) -> SocketAddr {
+    start_relay_with(caller, to, None)
+}
+
+/// Starts a relay that sends a line first on each connection, and keeps the reply to itself.
+pub(super) fn start_relay_with(caller: Caller, to: SocketAddr, first: Option<String>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
@@ -174,12 +226,32 @@ pub(super) fn start_relay(caller: Caller, to: SocketAddr) -> SocketAddr {
             else {
                 continue;
             };
-            if shake_hands(&secured, &mut session).is_some() {
-                relay(plain, secured, session);
-            }
+            let (first, _) = (first.clone(), secured.set_nodelay(true));
+            // A server that is busy or stopped must not hold up the next connection.
+            thread::spawn(move || {
+                if shake_hands(&secured, &mut session).is_some() {
+                    let early = first.map(|line| say_first(&secured, &mut session, &line));
+                    relay(plain, secured, session, &early.unwrap_or_default());
+                }
+            });
         }
     });
     address
+}
+
+/// Sends a line and waits for the line of its reply. Returns what has arrived instead, if that is
+/// the last line of a server that sends the client away.
+fn say_first(mut stream: &TcpStream, session: &mut Session, line: &str) -> Vec<u8> {
+    let (mut sealed, mut heard, mut bytes) = (Vec::new(), Vec::new(), [0; 4096]);
+    _ = session.seal(line.as_bytes(), &mut sealed);
+    _ = stream.write_all(&sealed);
+    while !heard.ends_with(b"\n") {
+        match stream.read(&mut bytes) {
+            Ok(len @ 1..) => session.receive(&bytes[..len], |plaintext| heard.extend_from_slice(plaintext)),
+            _ => break,
+        };
+    }
+    if heard.starts_with(b"{\"name\":") { Vec::new() } else { heard }
 }
 
 /// Performs a handshake; `None`: it failed, for the reason that the session states.
@@ -202,7 +274,9 @@ pub fn shake_hands(mut stream: &TcpStream, session: &mut Session) -> Option<()> 
     }
 }
 
-fn relay(plain: TcpStream, secured: TcpStream, session: Session) {
+/// Moves bytes in both directions. `early`: bytes that have arrived for the client.
+fn relay(plain: TcpStream, secured: TcpStream, session: Session, early: &[u8]) {
+    _ = plain.set_nodelay(true).and((&plain).write_all(early));
     let session = Arc::new(Mutex::new(session));
     let (plain, secured) = (Arc::new(plain), Arc::new(secured));
     let (its_plain, its_secured, its_session) =

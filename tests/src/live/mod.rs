@@ -31,6 +31,7 @@ mod guide;
 mod load;
 mod log_file;
 mod nodes;
+mod over_tls;
 mod program;
 mod server;
 mod site;
@@ -44,6 +45,7 @@ pub use guide::{Guide, Step};
 pub use load::Load;
 pub use log_file::{LogFile, crc32};
 pub use nodes::Nodes;
+pub use over_tls::over_tls;
 pub use program::program;
 pub use server::{Ended, Runtime, Server, Setup, signal};
 pub use site::Site;
@@ -76,6 +78,24 @@ macro_rules! both_runtimes {
         }
         mod threads {
             $(#[test] fn $story() { super::$story($crate::live::Runtime::Threads); })+
+        }
+    };
+}
+
+/// Makes four tests of every story: one per runtime, and one per runtime with servers that speak
+/// TLS and need a token, in the modules `smol_over_tls` and `threads_over_tls`. Stories behind
+/// `only plain:` are about the first bytes or the address of a server, which a relay hides.
+#[macro_export]
+macro_rules! both_runtimes_and_tls {
+    ($($story:ident),+ $(,)? $(; only plain: $($plain:ident),+ $(,)?)?) => {
+        $crate::both_runtimes!($($story,)+ $($($plain),+)?);
+        mod smol_over_tls {
+            $(#[test] fn $story() { $crate::live::over_tls(|| super::$story($crate::live::Runtime::Smol)); })+
+        }
+        mod threads_over_tls {
+            $(#[test] fn $story() {
+                $crate::live::over_tls(|| super::$story($crate::live::Runtime::Threads));
+            })+
         }
     };
 }

@@ -137,6 +137,19 @@ impl Nodes {
         self.servers[id - 1] = Some(self.setup(id).with(flags).launch());
     }
 
+    /// Launches a founder with additional flags that dials node `to` at another address.
+    ///
+    /// # Panics
+    ///
+    /// When it is running already.
+    pub fn launch_dialling(&mut self, id: usize, flags: &str, (to, address): (usize, SocketAddr)) {
+        assert!(self.servers[id - 1].is_none(), "node {id} runs");
+        // A tracer may be any program that starts the command.
+        let overrides = format!("CORACLE_PEER_DIAL={to}={address}");
+        let tracer = ["env", &overrides].map(OsString::from).to_vec();
+        self.servers[id - 1] = Some(self.setup(id).with(flags).under(tracer).launch());
+    }
+
     /// Restarts a node, whose files contain everything else, and waits until it serves.
     pub fn restart(&mut self, id: usize) {
         self.servers[id - 1] = Some(self.setup_in(id, &self.folder(id)).start());

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::over_tls::{self, is_secured};
 use super::{Talk, program, until};
 
 /// The runtime of the nodes.
@@ -39,6 +40,7 @@ pub struct Setup {
     folder: Option<PathBuf>,
     flags: Vec<String>,
     tracer: Vec<OsString>,
+    is_secured: bool,
 }
 
 /// A process that serves, or is about to. Dropping it kills it.
@@ -46,6 +48,8 @@ pub struct Setup {
 pub struct Server {
     child: Child,
     address: Option<SocketAddr>,
+    /// Whether the address is to be that of a relay.
+    is_secured: bool,
     stdout: Said,
     stderr: Said,
     listeners: Vec<JoinHandle<()>>,
@@ -72,7 +76,7 @@ impl Setup {
     #[must_use]
     pub fn in_memory(runtime: Runtime) -> Self {
         let flags = ["--heartbeat", "20ms", "--election-timeout", "100ms..200ms"].map(str::to_owned).to_vec();
-        Self { runtime, command: None, folder: None, flags, tracer: Vec::new() }
+        Self { runtime, command: None, folder: None, flags, tracer: Vec::new(), is_secured: is_secured() }
     }
 
     /// A server with its files in `folder`, on a free port.
@@ -151,6 +155,9 @@ impl Setup {
             None => words.push("--ephemeral".into()),
         }
         words.extend(self.flags.iter().map(OsString::from));
+        if self.is_secured {
+            words.extend(over_tls::flags().into_iter().map(OsString::from));
+        }
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .env_remove("CORACLE_CONNECT")
@@ -162,7 +169,14 @@ impl Setup {
             .unwrap_or_else(|error| panic!("{}: {error}", words[0].display()));
         let (stdout, out) = listen(child.stdout.take().expect("stdout is a pipe"));
         let (stderr, err) = listen(child.stderr.take().expect("stderr is a pipe"));
-        Server { child, address: None, stdout, stderr, listeners: vec![out, err] }
+        Server {
+            child,
+            address: None,
+            is_secured: self.is_secured,
+            stdout,
+            stderr,
+            listeners: vec![out, err],
+        }
     }
 }
 
@@ -214,7 +228,8 @@ impl Server {
         }
         let line = text_of(&self.stdout);
         let address = line.strip_prefix("ready ").and_then(|address| address.trim_end().parse().ok());
-        self.address = Some(address.unwrap_or_else(|| panic!("no ready line: {line}")));
+        let address = address.unwrap_or_else(|| panic!("no ready line: {line}"));
+        self.address = Some(if self.is_secured { over_tls::relay_to(address) } else { address });
         true
     }
 

@@ -7,6 +7,7 @@
 
 #[cfg(test)]
 mod admin_port;
+#[cfg(test)]
 mod backup;
 mod bench;
 #[cfg(test)]
@@ -57,6 +58,8 @@ mod shipped;
 mod signals;
 #[cfg(test)]
 mod snapshots;
+#[cfg(test)]
+mod strangers;
 #[cfg(test)]
 mod terminal;
 #[cfg(test)]
