@@ -1,7 +1,7 @@
 //! Malformed requests: each bad line gets exactly one error reply, other clients are not affected,
 //! and nothing of the line reaches a log.
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{LogFile, Runtime, Setup, Talk, until};
 use serde_json::{Value, json};
 
@@ -245,11 +245,11 @@ fn another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out(runtime
     client.exchange(r#"{"key":"kept"}"#, r#"{"key":"kept","value":1,"status":"ok"}"#);
 }
 
-both_runtimes!(
-    another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out,
+both_runtimes_and_tls!(
     each_bad_line_gets_one_error_and_reaches_no_log,
     an_error_names_the_key,
     an_oversized_line_closes_its_connection_and_no_other,
     half_a_line_has_no_effect,
-    clients_that_vanish_leave_nothing_behind,
+    clients_that_vanish_leave_nothing_behind;
+    only plain: another_protocol_ends_its_connection_and_nothing_of_it_is_carried_out,
 );

@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{LogFile, Runtime, Setup, Talk, signal, until};
 use serde_json::{Value, json};
 
@@ -154,7 +154,7 @@ fn a_stop_under_load_keeps_its_word(runtime: Runtime) {
     }
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     silence_ends_a_connection_unless_it_may_last,
     a_client_that_is_owed_a_reply_is_not_silent,
     a_full_house_turns_away_until_somebody_leaves,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Nodes, Runtime, Setup, Talk};
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ fn a_change_of_leader_keeps_lives(runtime: Runtime) {
     expires(&mut talk, "k", since, 2500);
 }
 
-both_runtimes! {
+both_runtimes_and_tls! {
     a_key_lives_its_time,
     a_life_is_set_again_and_taken_away,
     a_time_to_live_has_limits,

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Runtime, Server, Setup, Talk};
 use serde_json::Value;
 
@@ -168,7 +168,7 @@ fn a_thousand_scans_cost_no_more_than_a_few(runtime: Runtime) {
     assert!(used < GROWN_BYTES_MAX, "the server uses {used} bytes");
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     lines_behind_a_held_request_are_never_stranded,
     a_flood_of_scans_costs_no_leader_its_office,
     a_thousand_large_pings_cost_no_more_than_a_few,

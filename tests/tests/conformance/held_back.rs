@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Runtime, Setup};
 
 /// More bytes than the operating system may buffer for a connection in both directions and the
@@ -81,7 +81,7 @@ fn endless_lines_cost_a_line_each(runtime: Runtime) {
     }
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     a_client_that_never_reads_is_held_back,
     requests_that_need_no_node_are_held_back_too,
     endless_lines_cost_a_line_each,

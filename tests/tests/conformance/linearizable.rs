@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Runtime, Server, Setup};
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn an_order_to_a_stranger_is_refused(runtime: Runtime) {
     }
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     a_linearizable_read_sees_every_write_that_was_answered,
     leadership_is_handed_over_under_load,
     an_order_to_a_stranger_is_refused,

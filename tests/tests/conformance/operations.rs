@@ -1,6 +1,6 @@
 //! Extended requests: every `op`, its successful reply, and its specific errors.
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Runtime, Setup, Talk};
 use serde_json::{Value, json};
 
@@ -190,12 +190,12 @@ fn an_id_comes_back_with_every_reply(runtime: Runtime) {
     echoes(&mut talk, r#"{"op":"ping","id":false}"#, json!(false));
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     put_get_and_delete,
     a_swap_happens_only_when_the_expected_value_is_there,
     concurrent_swaps_lose_no_increment,
     a_scan_pages_in_the_order_of_bytes,
     a_scan_is_bounded_and_goes_on,
-    a_status_tells_how_every_node_is_doing,
-    an_id_comes_back_with_every_reply,
+    an_id_comes_back_with_every_reply;
+    only plain: a_status_tells_how_every_node_is_doing,
 );

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::thread;
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Runtime, Setup};
 
 /// A script of requests and of the replies that they must get, byte for byte.
@@ -169,7 +169,7 @@ fn errors_keep_their_place(runtime: Runtime) {
     }
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     two_hundred_clients_pipeline_a_thousand_requests_each,
     nothing_is_lost_past_the_limit_of_a_pipeline,
     a_pipelined_chain_of_swaps_holds,

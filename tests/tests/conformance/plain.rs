@@ -1,7 +1,7 @@
 //! Plain requests: a key and an optional value, with replies that match the documented protocol
 //! byte for byte.
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Runtime, Setup, Talk};
 
 /// The examples of the protocol hold to the byte, because existing clients compare these replies.
@@ -98,7 +98,7 @@ fn the_largest_key_and_value_are_taken(runtime: Runtime) {
     talk.exchange(&format!(r#"{{"key":"no"{padding}}}"#), r#"{"key":"no","value":null,"status":"error"}"#);
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     the_examples_of_the_contract_hold_to_the_byte,
     a_carriage_return_belongs_to_the_line_ending,
     a_connection_never_loses_sight_of_its_own_writes,

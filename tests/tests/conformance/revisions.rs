@@ -1,7 +1,7 @@
 //! Revisions, counters, deletes by prefix, transactions and scan options, byte for byte where the
 //! contract fixes the bytes.
 
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{Nodes, Runtime, Setup, Talk};
 use serde_json::{Value, json};
 
@@ -257,7 +257,7 @@ fn revisions_survive_a_restart(runtime: Runtime) {
     assert!(next["rev"].as_u64() > Some(other) && next["created"] == put["rev"], "{next}");
 }
 
-both_runtimes! {
+both_runtimes_and_tls! {
     revisions_are_stated_only_on_request,
     conditions_by_revision,
     counters,

@@ -2,7 +2,7 @@
 //! first outcome and is not applied twice.
 
 use coracle_core::kv::SESSIONS_MAX;
-use coracle_tests::both_runtimes;
+use coracle_tests::both_runtimes_and_tls;
 use coracle_tests::live::{LogFile, Runtime, Setup};
 use serde_json::json;
 
@@ -138,7 +138,7 @@ fn a_number_below_the_window_is_refused(runtime: Runtime) {
     assert_eq!(talk.ask(&put(highest + 1))["error"], "bad_request");
 }
 
-both_runtimes!(
+both_runtimes_and_tls!(
     a_write_that_is_sent_again_gets_its_first_answer,
     a_swap_that_is_sent_again_gets_its_first_answer,
     numbers_may_come_in_any_order,
