@@ -341,8 +341,8 @@ mod tests {
         assert_eq!(refusals.count(), 2, "once per node that refuses");
     }
 
-    /// A founder without certificates keeps a cluster of others from being founded. The operator has
-    /// to learn that before there is any link.
+    /// A founder without certificates keeps a cluster of others from being founded. The operator
+    /// has to learn that before there is any link.
     #[test]
     fn a_missing_proof_is_reported_while_a_cluster_is_founded() {
         let own = founder(1);
