@@ -146,7 +146,9 @@ fn shares(limit: u64, served: Served, ports: ClientPorts) -> Result<Shares, TooF
         return Err(TooFewDescriptors { limit, needed });
     }
     let free = limit - own;
-    let handshakes = (free / 4 / port_count).clamp(1, CLIENT_HANDSHAKES_MAX as u64);
+    // A quarter, as far as the fewest other nodes and one client leave it.
+    let spare = (free / 4).min(free.saturating_sub(fewest_peers + 1));
+    let handshakes = (spare / port_count).clamp(1, CLIENT_HANDSHAKES_MAX as u64);
     let left = if ports.are_secured { free - handshakes * port_count } else { free };
     let handshakes = usize::try_from(handshakes).unwrap_or(CLIENT_HANDSHAKES_MAX);
     Ok(match served {
