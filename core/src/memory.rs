@@ -29,6 +29,7 @@
 mod holders;
 mod long_lines;
 mod meters;
+mod refusals;
 mod shares;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,15 +44,15 @@ use long_lines::LONG_LINE_BYTES;
 pub(crate) use long_lines::{LongLine, LongLines};
 pub use meters::InboxMemory;
 pub(crate) use meters::PeerMemory;
+use refusals::{ALL_REFUSED, PAGES_REFUSED, WRITES_REFUSED, refusing};
+use shares::half_lines_max;
 pub use shares::{
-    BUDGET_BYTES_MIN, FRAME_BYTES_MIN, INBOX_BYTES_MIN, LINKED_MEMBERS, MemoryShares, OUTBOX_BYTES_MIN,
+    BUDGET_BYTES_MIN, FRAME_BYTES_MIN, HALF_LINES_BYTES_MAX, INBOX_BYTES_MIN, LINKED_MEMBERS, MemoryShares,
+    OUTBOX_BYTES_MIN,
 };
 
 /// The size of a memory budget without a limit.
 pub const MEMORY_UNLIMITED: usize = usize::MAX;
-
-/// The limit for incomplete lines of all connections, in bytes: over a hundred of the longest ones.
-pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
 
 /// The number of buffers for long lines beyond those that the budget allows at a time, as a
 /// fraction of them: connections that are evicted give theirs back a little later.
@@ -107,10 +108,6 @@ struct Shared {
     held: Mutex<Held>,
     long_lines: LongLines,
 }
-
-const WRITES_REFUSED: u8 = 1;
-const PAGES_REFUSED: u8 = 2;
-const ALL_REFUSED: u8 = 4;
 
 #[derive(Debug, Default)]
 struct Held {
@@ -280,7 +277,8 @@ impl MemoryBudget {
         self.0.refused.load(Ordering::Relaxed) & WRITES_REFUSED != 0
     }
 
-    /// Returns whether clients use a quarter of their memory, whatever connections cost in themselves.
+    /// Returns whether clients use a quarter of their memory, without what connections cost in
+    /// themselves.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.0.is_short.load(Ordering::Relaxed)
@@ -361,30 +359,6 @@ impl MemoryBudget {
             held.evicted.insert(connection, holder);
             evictions.push(Eviction { connection, holder });
         }
-    }
-}
-
-/// The limit for incomplete lines, where `clients_max` is that for clients.
-fn half_lines_max(clients_max: usize) -> usize {
-    HALF_LINES_BYTES_MAX.min(clients_max / 4)
-}
-
-/// The bits of `refused` that reject this request. Requests that an operator needs when memory is
-/// short have none.
-fn refusing(request: &Request) -> u8 {
-    let of_page = |is_scan: bool| if is_scan { ALL_REFUSED | PAGES_REFUSED } else { ALL_REFUSED };
-    match request {
-        Request::Write { command, .. } if command.only_deletes() => ALL_REFUSED,
-        Request::Write { .. } => ALL_REFUSED | WRITES_REFUSED,
-        Request::Read { .. } => of_page(request.is_scan()),
-        Request::LinearizableRead(query) => of_page(query.is_scan()),
-        Request::Backup(_) => ALL_REFUSED | PAGES_REFUSED,
-        Request::Watch(watch) => watch.begins().map_or(0, of_page),
-        Request::Status
-        | Request::Members
-        | Request::ChangeMembers(_)
-        | Request::Transfer(_)
-        | Request::Resign => 0,
     }
 }
 

@@ -1,10 +1,10 @@
 //! When a listener accepts the next client.
 //!
-//! A connection costs more to open than to keep: a socket, memory, on some runtimes threads. Clients
-//! that are closed because they use too much memory, and that connect again at once, would occupy
-//! the processors with that, and the requests of others would wait. So while memory for clients is
-//! short, only a few connections are accepted in a short time; the others wait in the queue of the
-//! operating system. With enough memory nobody waits, whatever the number of clients.
+//! A connection costs more to open than to keep: a socket, memory, on some runtimes threads.
+//! Clients that are closed because they use too much memory, and that connect again at once, would
+//! occupy the processors with that, and the requests of others would wait. So while memory for
+//! clients is short, only a few connections are accepted in a short time; the others wait in the
+//! queue of the operating system. With enough memory no client waits, whatever their number.
 
 use std::time::Duration;
 
@@ -31,9 +31,9 @@ pub struct Arrivals {
 
 impl Arrivals {
     /// Returns the time at which to ask again, or nothing if a client may be accepted at `now`,
-    /// which counts it. `is_short`: memory for clients is short. `ending`: the number of connections
-    /// that are closed and still have threads. Their memory is in no account any more, so without a
-    /// limit they could be any number.
+    /// which counts it. `is_short`: memory for clients is short. `ending`: the number of
+    /// connections that are closed and still have threads. Their memory is in no account any more,
+    /// so without a limit they could be any number.
     pub fn next(&mut self, now: Instant, is_short: bool, ending: usize) -> Option<Instant> {
         if ending > ENDING_MAX {
             return Some(now + COUNT_AGAIN_AFTER);

@@ -40,6 +40,9 @@ use crate::replica::{
     HELD_BACK_BYTES_MAX, PARSED_BYTES_MAX, ReplicaLimits, SnapshotPolicy, VIEW_BYTES_MAX, WatchLimits,
 };
 
+/// The limit for incomplete lines of all connections, in bytes: over a hundred of the longest ones.
+pub const HALF_LINES_BYTES_MAX: usize = 128 << 20;
+
 /// The smallest budget: from here on, all shares fit into it, with room for some data. Below, the
 /// frames that other nodes may send would use most of it.
 pub const BUDGET_BYTES_MIN: usize = 64 << 20;
@@ -221,6 +224,11 @@ impl MemoryShares {
             strangers: places.strangers.min(self.places.strangers),
         }
     }
+}
+
+/// The limit for incomplete lines, where `clients_max` is that for clients.
+pub(super) fn half_lines_max(clients_max: usize) -> usize {
+    HALF_LINES_BYTES_MAX.min(clients_max / 4)
 }
 
 #[cfg(test)]
