@@ -16,6 +16,7 @@ use crate::commands::{
     Scan, Status, Touch, Transfer, Txn, Watch,
 };
 use crate::exit::Exit;
+use crate::health::Health;
 use crate::interrupt;
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError};
@@ -76,6 +77,7 @@ enum Command {
     Watch(Remote<Watch>),
     Lock(Lock),
     Status(Remote<Status>),
+    Health(Health),
     Transfer(Remote<Transfer>),
     /// List or change the members of a cluster of processes
     #[command(subcommand)]
@@ -218,6 +220,7 @@ impl CommandLine {
             Command::Watch(remote) => remote.run()?,
             Command::Lock(lock) => return Ok(lock.run()?),
             Command::Status(remote) => remote.run()?,
+            Command::Health(health) => return Ok(health.run()),
             Command::Transfer(remote) => remote.run()?,
             Command::Member(MemberCommand::List(remote)) => remote.run()?,
             Command::Member(MemberCommand::Add(remote)) => remote.run()?,

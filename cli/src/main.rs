@@ -5,6 +5,7 @@
 //!                    ├─► commands ─► caller ─► connection ─► a server
 //!                    ├─► client   ─► commands        many commands, typed or piped
 //!                    ├─► lock     ─► caller          a command that runs while a lock is held
+//!                    ├─► health   ─► caller          a probe for supervisors
 //!                    ├─► restore                     a data folder from a backup, without a server
 //!                    ├─► bench                       load, against a server or a temporary cluster
 //!                    ├─► token                       a token file, without a server
@@ -38,6 +39,7 @@ mod commands;
 mod connection;
 mod durations;
 mod exit;
+mod health;
 mod input;
 mod interrupt;
 mod list;

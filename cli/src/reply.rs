@@ -168,6 +168,8 @@ pub(crate) struct NodeStatus {
     pub(crate) lag: Option<Box<RawValue>>,
     /// How long the disk has had pending writes without completing one, in milliseconds.
     pub(crate) disk_waiting_ms: Option<u64>,
+    /// Whether the node runs in the server that answered; older servers do not report it.
+    pub(crate) here: Option<bool>,
 }
 
 /// Memory use of a server, in bytes.

@@ -57,6 +57,11 @@ impl Target {
         if given.is_empty() { vec![ADDRESS_DEFAULT.parse().expect("an address")] } else { given }
     }
 
+    /// How long to wait for a server's reply; zero: forever.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Creates a caller for these servers.
     pub(crate) fn caller(&self) -> Caller {
         self.impatient_caller(self.timeout)

@@ -307,12 +307,13 @@ fn push_status(line: &mut String, report: &ClusterReport, address: Option<&str>)
                     line,
                     format_args!(",\"snapshot_index\":{snapshot_index},\"reachable\":true,\"lag\":{lag}"),
                 );
-                push(line, format_args!(",\"disk_waiting_ms\":{disk_waiting_ms}}}"));
+                push(line, format_args!(",\"disk_waiting_ms\":{disk_waiting_ms}"));
             }
             _ => line.push_str(
-                ",\"snapshot_index\":null,\"reachable\":false,\"lag\":null,\"disk_waiting_ms\":null}",
+                ",\"snapshot_index\":null,\"reachable\":false,\"lag\":null,\"disk_waiting_ms\":null",
             ),
         }
+        push(line, format_args!(",\"here\":{}}}", row.is_here));
     }
     line.push(']');
     if let Some(memory) = &report.memory {

@@ -33,6 +33,8 @@ mod floods;
 mod guide;
 mod hanging_disk;
 #[cfg(test)]
+mod health;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod lagging;
