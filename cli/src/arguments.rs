@@ -20,6 +20,7 @@ use crate::health::Health;
 use crate::interrupt;
 use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError};
+use crate::packaging::{Completions, Manual, PackagingError};
 use crate::restore::{Restore, RestoreError};
 use crate::serve::{NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, serve, serve_node};
 use crate::target::Target;
@@ -95,6 +96,9 @@ enum Command {
     #[cfg(feature = "tls")]
     Cert(Cert),
     Token(Token),
+    Completions(Completions),
+    #[command(name = "man")]
+    Manual(Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,6 +162,8 @@ pub(crate) enum ProgramError {
     Cert(#[from] CertError),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Packaging(#[from] PackagingError),
 }
 
 impl ProgramError {
@@ -174,6 +180,7 @@ impl ProgramError {
             #[cfg(feature = "tls")]
             Self::Cert(error) => error.exit(),
             Self::Token(error) => error.exit(),
+            Self::Packaging(error) => error.exit(),
         }
     }
 
@@ -188,6 +195,7 @@ impl ProgramError {
             Self::Cert(error) => error.is_broken_pipe(),
             Self::Bench(error) => error.is_broken_pipe(),
             Self::Token(error) => error.is_broken_pipe(),
+            Self::Packaging(error) => error.is_broken_pipe(),
             Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) | Self::Lock(_) => {
                 false
             }
@@ -234,6 +242,8 @@ impl CommandLine {
             #[cfg(feature = "tls")]
             Command::Cert(cert) => cert.run()?,
             Command::Token(token) => token.run()?,
+            Command::Completions(completions) => completions.run()?,
+            Command::Manual(manual) => manual.run()?,
         }
         Ok(Exit::Done.into())
     }

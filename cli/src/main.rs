@@ -9,6 +9,7 @@
 //!                    ├─► restore                     a data folder from a backup, without a server
 //!                    ├─► bench                       load, against a server or a temporary cluster
 //!                    ├─► token                       a token file, without a server
+//!                    ├─► packaging                   completions and manual pages
 //!                    └─► log                         a log file, without a server
 //! ```
 //!
@@ -47,6 +48,7 @@ mod lock;
 mod log;
 mod numbers;
 mod output;
+mod packaging;
 mod reply;
 mod request;
 mod restore;

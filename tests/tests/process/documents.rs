@@ -26,7 +26,15 @@ const SHOWN: [&str; 4] = ["README.md", "docs/command-line.md", "docs/files.md", 
 /// themselves.
 const STARTS: [&str; 5] = ["cargo ", "coracle node ", "coracle bench", "coracle client", "nc "];
 /// Beginnings of commands that work on files or set a variable.
-const READS_FILES: [&str; 5] = ["jq ", "coracle log ", "coracle restore ", "coracle cert ", "export "];
+const READS_FILES: [&str; 7] = [
+    "jq ",
+    "coracle log ",
+    "coracle restore ",
+    "coracle cert ",
+    "coracle man ",
+    "source <(coracle completions ",
+    "export ",
+];
 /// Longer than a command waits for a cluster that does not answer. A loop that still waits then has
 /// not succeeded.
 const WAIT_SECONDS: &str = "7";

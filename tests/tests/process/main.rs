@@ -49,6 +49,8 @@ mod long_log;
 #[cfg(test)]
 mod nodes;
 #[cfg(test)]
+mod packaging;
+#[cfg(test)]
 mod refusal;
 #[cfg(test)]
 mod restart;
