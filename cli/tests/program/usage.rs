@@ -147,6 +147,6 @@ fn every_command_explains_itself() {
         assert_eq!(asked.stdout, asked_otherwise.stdout, "{command}");
         // The first sentence is the one that the list of commands shows.
         let about = asked.stdout.lines().next().unwrap();
-        assert!(overview.contains(&format!("{command:<8}  {about}")), "{command}: {about}");
+        assert!(overview.contains(&format!("{command:<11}  {about}")), "{command}: {about}");
     }
 }
