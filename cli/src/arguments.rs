@@ -1,6 +1,7 @@
 //! The command line: lists and groups the commands. Each command's arguments and help are defined
 //! with the command.
 
+use std::ffi::OsString;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use crate::commands::{
     Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Persist, Promote, Put, Remove,
     Scan, Status, Touch, Transfer, Txn, Watch,
 };
+use crate::config::{Config, ConfigError};
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::interrupt;
@@ -22,7 +24,9 @@ use crate::lock::{Lock, LockError};
 use crate::log::{Log, LogError};
 use crate::packaging::{Completions, Manual, PackagingError};
 use crate::restore::{Restore, RestoreError};
-use crate::serve::{NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, serve, serve_node};
+use crate::serve::{
+    NodeFlags, NodeFlagsError, ServeError, ServeFlags, ServeFlagsError, Started, serve, serve_node,
+};
 use crate::target::Target;
 use crate::token::{Token, TokenError};
 use crate::value::Stdin;
@@ -66,6 +70,7 @@ enum Command {
     /// it gracefully, a second one at once.
     Serve(ServeFlags),
     Node(NodeFlags),
+    Config(Config),
     Put(Remote<Put>),
     Get(Remote<Get>),
     Delete(Remote<Delete>),
@@ -163,6 +168,8 @@ pub(crate) enum ProgramError {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
     Packaging(#[from] PackagingError),
 }
 
@@ -180,6 +187,7 @@ impl ProgramError {
             #[cfg(feature = "tls")]
             Self::Cert(error) => error.exit(),
             Self::Token(error) => error.exit(),
+            Self::Config(error) => error.exit(),
             Self::Packaging(error) => error.exit(),
         }
     }
@@ -195,6 +203,7 @@ impl ProgramError {
             Self::Cert(error) => error.is_broken_pipe(),
             Self::Bench(error) => error.is_broken_pipe(),
             Self::Token(error) => error.is_broken_pipe(),
+            Self::Config(error) => error.is_broken_pipe(),
             Self::Packaging(error) => error.is_broken_pipe(),
             Self::Flags(_) | Self::NodeFlags(_) | Self::BenchFlags(_) | Self::Serve(_) | Self::Lock(_) => {
                 false
@@ -242,6 +251,7 @@ impl CommandLine {
             #[cfg(feature = "tls")]
             Command::Cert(cert) => cert.run()?,
             Command::Token(token) => token.run()?,
+            Command::Config(config) => config.run()?,
             Command::Completions(completions) => completions.run()?,
             Command::Manual(manual) => manual.run()?,
         }
@@ -265,6 +275,16 @@ impl<Asked: Args + Execute> Remote<Asked> {
         let flushed = out.flush();
         done.and(flushed.map_err(CommandError::Output))
     }
+}
+
+/// Parses and checks the complete command line of a server as its start does.
+pub(crate) fn server(words: &[OsString]) -> Result<Started, ConfigError> {
+    let command_line = CommandLine::try_parse_from(words).map_err(ConfigError::Flags)?;
+    Ok(match command_line.command {
+        Some(Command::Node(flags)) => Started::Node(Box::new(flags.options()?)),
+        Some(Command::Serve(flags)) => Started::Cluster(Box::new(flags.options()?)),
+        _ => Started::Cluster(Box::new(command_line.serve.options()?)),
+    })
 }
 
 #[cfg(test)]

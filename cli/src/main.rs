@@ -13,6 +13,8 @@
 //!                    └─► log                         a log file, without a server
 //! ```
 //!
+//! `config` adds the settings of a file and of variables to the arguments of a server.
+//!
 //! This file only turns errors into messages and exit codes. It does not depend on what the
 //! commands do.
 
@@ -37,6 +39,7 @@ mod caller;
 mod cert;
 mod client;
 mod commands;
+mod config;
 mod connection;
 mod durations;
 mod exit;
@@ -66,8 +69,14 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     // Only the user who runs the program may read its data, backups and command history.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    let arguments = usage::in_order(env::args_os());
-    match CommandLine::try_parse_from(&arguments) {
+    let completed = match config::complete(usage::in_order(env::args_os())) {
+        Ok(completed) => completed,
+        Err(error) => {
+            tell(format!("error: {}\n", harmless_lines(&error.to_string())));
+            return error.exit().into();
+        }
+    };
+    match CommandLine::try_parse_from(&completed.words) {
         Ok(command_line) => command_line.run().unwrap_or_else(|error| {
             if error.is_broken_pipe() {
                 return Exit::Done.into();
@@ -76,9 +85,12 @@ fn main() -> ExitCode {
             error.exit().into()
         }),
         Err(help_or_error) => {
-            match usage::complaint(&help_or_error, &arguments) {
+            match usage::complaint(&help_or_error, &completed.words) {
                 Some(complaint) => tell(format!("error: {}\n", harmless_lines(&complaint))),
                 None => _ = help_or_error.print(),
+            }
+            for note in completed.notes(&help_or_error.to_string()) {
+                tell(format!("{}\n", harmless_lines(&note)));
             }
             if help_or_error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
         }

@@ -52,6 +52,10 @@ impl TemporaryCluster {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "error"]);
         command.args(["--runtime", options.runtime.name(), "--nodes", &options.nodes.to_string()]);
+        // The settings of a server on this machine are not those of the temporary cluster.
+        for name in crate::config::variables() {
+            command.env_remove(name);
+        }
         if options.ephemeral {
             command.arg("--ephemeral");
         } else {

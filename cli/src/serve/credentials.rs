@@ -20,7 +20,8 @@ use thiserror::Error;
 
 use super::LOOK_EVERY;
 use super::diagnostics::Diagnostics;
-use super::options::LogLevel;
+use super::node::NodeOptions;
+use super::options::{LogLevel, ServeOptions};
 use super::security::{ClientSecurity, PeerSecurity};
 use crate::tls::{TlsFileError, read};
 use crate::token::file::{self, TokenFileProblem};
@@ -52,6 +53,40 @@ pub(super) struct Credentials {
     protection: Protection,
     gate: Option<Arc<TokenGate>>,
     ends: Vec<End>,
+}
+
+/// The options of a server that could start.
+#[derive(Debug)]
+pub(crate) enum Started {
+    /// All nodes of a cluster.
+    Cluster(Box<ServeOptions>),
+    /// One node of a cluster of processes.
+    Node(Box<NodeOptions>),
+}
+
+impl Started {
+    /// The options that both kinds have.
+    pub(crate) fn serving(&self) -> &ServeOptions {
+        match self {
+            Self::Cluster(serving) => serving,
+            Self::Node(node) => &node.serving,
+        }
+    }
+
+    /// Loads the files of certificates, keys and tokens, as a start does. Returns when the
+    /// certificates end; `None` if there is no file.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`].
+    pub(crate) fn certificate_ends(&self) -> Result<Option<Vec<End>>, CredentialsError> {
+        let clients = &self.serving().security;
+        let credentials = match self {
+            Self::Cluster(_) => Credentials::load(clients, &PeerSecurity::default(), NodeId(0))?,
+            Self::Node(node) => Credentials::load(clients, &node.security, node.id)?,
+        };
+        Ok(credentials.has_files().then_some(credentials.ends))
+    }
 }
 
 /// Why the files that the flags name cannot be used.

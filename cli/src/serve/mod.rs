@@ -53,6 +53,7 @@ mod start_watch;
 mod threads;
 mod way_out;
 
+pub(crate) use credentials::Started;
 pub(crate) use folder_size::nodes_of;
 pub(crate) use node::{NodeFlags, NodeFlagsError, NodeOptions};
 pub(crate) use options::{LogLevel, Runtime, ServeFlags, ServeFlagsError, ServeOptions, Sync};
@@ -155,9 +156,7 @@ fn run_between_lines(
 }
 
 fn serve_cluster(options: &ServeOptions, diagnostics: &Diagnostics) -> Result<(), ServeError> {
-    for notice in &options.notices {
-        diagnostics.tell(notice.level(), notice);
-    }
+    options.notices.iter().for_each(|notice| diagnostics.tell(notice.level(), notice));
     let founding = first_start::founding(options)?;
     let settings = settings_within(options, Served::Cluster { nodes: options.nodes }, diagnostics)?;
     let credentials = Credentials::load(&options.security, &PeerSecurity::default(), NodeId(0))?;

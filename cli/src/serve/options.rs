@@ -45,6 +45,11 @@ pub(crate) struct ServeFlags {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Serving")]
 pub(crate) struct ServingFlags {
+    /// A file of settings (TOML): `listen = "127.0.0.1:3001"` in it is --listen. A variable such as
+    /// CORACLE_LISTEN overrides it, and a flag overrides both. Read at the start only
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Runtime of the nodes: one single-threaded smol executor, or std threads
     #[arg(long, value_name = "RUNTIME", value_enum, default_value = "smol")]
     runtime: Runtime,
@@ -255,12 +260,13 @@ pub(crate) enum Notice {
     EvenNodes { nodes: u8 },
     NodesOfFolder { nodes: u8 },
     DataDirUnused,
+    Settings { file: PathBuf },
 }
 
 impl Notice {
     pub(crate) fn level(&self) -> LogLevel {
         match self {
-            Self::NodesOfFolder { .. } => LogLevel::Info,
+            Self::NodesOfFolder { .. } | Self::Settings { .. } => LogLevel::Info,
             Self::DebugBuild | Self::EvenNodes { .. } | Self::DataDirUnused => LogLevel::Warn,
         }
     }
@@ -333,6 +339,9 @@ impl ServingFlags {
         if cfg!(debug_assertions) {
             notices.push(Notice::DebugBuild);
         }
+        if let Some(file) = &self.config {
+            notices.push(Notice::Settings { file: file.clone() });
+        }
         if self.ephemeral && self.data_dir.is_some() {
             notices.push(Notice::DataDirUnused);
         }
@@ -376,6 +385,7 @@ impl fmt::Display for Notice {
                      not given)"
                 )
             }
+            Self::Settings { file } => write!(f, "the settings of {} apply", file.display()),
             Self::DataDirUnused => f.write_str("--data-dir is not used: with --ephemeral nothing is written"),
         }
     }

@@ -26,12 +26,13 @@ const SHOWN: [&str; 4] = ["README.md", "docs/command-line.md", "docs/files.md", 
 /// themselves.
 const STARTS: [&str; 5] = ["cargo ", "coracle node ", "coracle bench", "coracle client", "nc "];
 /// Beginnings of commands that work on files or set a variable.
-const READS_FILES: [&str; 7] = [
+const READS_FILES: [&str; 8] = [
     "jq ",
     "coracle log ",
     "coracle restore ",
     "coracle cert ",
     "coracle man ",
+    "coracle config ",
     "source <(coracle completions ",
     "export ",
 ];

@@ -19,6 +19,8 @@ mod client_programs;
 #[cfg(test)]
 mod client_session;
 #[cfg(test)]
+mod config;
+#[cfg(test)]
 mod descriptors;
 #[cfg(test)]
 mod disk_failure;
