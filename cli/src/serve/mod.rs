@@ -28,6 +28,7 @@ use crate::exit::Exit;
 use credentials::{Credentials, CredentialsError};
 use descriptors::{ClientPorts, Room, Served, TooFewDescriptors};
 use diagnostics::Diagnostics;
+use log_fields::EventName;
 use poller::NoPoller;
 use reports::Reports;
 use security::PeerSecurity;
@@ -40,6 +41,7 @@ mod diagnostics;
 mod first_start;
 mod folder_size;
 mod late_address;
+mod log_fields;
 mod memory;
 mod node;
 mod options;
@@ -144,13 +146,14 @@ fn run_between_lines(
         let folder = std::path::absolute(&options.data_dir).unwrap_or_else(|_| options.data_dir.clone());
         format!("with the data folder {}", folder.display())
     };
-    diagnostics.tell(
+    diagnostics.tell_named(
+        EventName::ServerStarts,
         LogLevel::Info,
         &format_args!("coracle {version} starts {nodes} on the {runtime} runtime, {place}"),
     );
     let ended = run();
     if ended.is_ok() {
-        diagnostics.tell(LogLevel::Info, &"coracle has stopped");
+        diagnostics.tell_named(EventName::ServerStopped, LogLevel::Info, &"coracle has stopped");
     }
     ended
 }

@@ -195,8 +195,12 @@ pub(crate) enum LogLevel {
 /// The format of log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
+    /// Time, level and message; priority and message where stderr is the journal.
     Text,
+    /// An object with the fields of the event.
     Json,
+    /// Priority and message.
+    Journal,
 }
 
 /// The options of a server; every field is within its bounds, and all are consistent.

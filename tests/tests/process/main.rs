@@ -47,6 +47,8 @@ mod links;
 #[cfg(test)]
 mod lock;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod long_log;
 #[cfg(test)]
 mod nodes;
