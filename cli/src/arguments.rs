@@ -16,7 +16,8 @@ use crate::commands::{
     Add, Backup, Cas, CommandError, Context, Delete, Execute, Get, Incr, List, Persist, Promote, Put, Remove,
     Scan, Status, Touch, Transfer, Txn, Watch,
 };
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
+use crate::doctor::Doctor;
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::interrupt;
@@ -84,6 +85,7 @@ enum Command {
     Lock(Lock),
     Status(Remote<Status>),
     Health(Health),
+    Doctor(Doctor),
     Transfer(Remote<Transfer>),
     /// List or change the members of a cluster of processes
     #[command(subcommand)]
@@ -238,6 +240,7 @@ impl CommandLine {
             Command::Lock(lock) => return Ok(lock.run()?),
             Command::Status(remote) => remote.run()?,
             Command::Health(health) => return Ok(health.run()),
+            Command::Doctor(doctor) => return Ok(doctor.run()),
             Command::Transfer(remote) => remote.run()?,
             Command::Member(MemberCommand::List(remote)) => remote.run()?,
             Command::Member(MemberCommand::Add(remote)) => remote.run()?,
@@ -285,6 +288,16 @@ pub(crate) fn server(words: &[OsString]) -> Result<Started, ConfigError> {
         Some(Command::Serve(flags)) => Started::Cluster(Box::new(flags.options()?)),
         _ => Started::Cluster(Box::new(command_line.serve.options()?)),
     })
+}
+
+/// The server that these flags start: a node if they set an id, and otherwise a cluster.
+pub(crate) fn server_of(flags: &[OsString]) -> Result<Started, ConfigError> {
+    let words = |command: &'static str| ["coracle", command].into_iter().map(OsString::from);
+    let complete = |command| config::complete(words(command).chain(flags.iter().cloned()).collect());
+    match complete("node") {
+        Ok(node) if node.sets("id") => server(&node.words),
+        _ => server(&complete("serve")?.words),
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //!                    ├─► health   ─► caller          a probe for supervisors
 //!                    ├─► restore                     a data folder from a backup, without a server
 //!                    ├─► bench                       load, against a server or a temporary cluster
+//!                    ├─► doctor                      checks of a data folder, or of a cluster
 //!                    ├─► token                       a token file, without a server
 //!                    ├─► packaging                   completions and manual pages
 //!                    └─► log                         a log file, without a server
@@ -41,6 +42,7 @@ mod client;
 mod commands;
 mod config;
 mod connection;
+mod doctor;
 mod durations;
 mod exit;
 mod health;

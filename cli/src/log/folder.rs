@@ -37,6 +37,28 @@ struct Report<'a> {
     messages: Vec<String>,
 }
 
+/// A node of a folder, and whether it can start.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) verdict: VerdictName,
+    /// The repairs that a start would make, or the reason why it fails.
+    pub(crate) messages: Vec<String>,
+}
+
+/// Verifies all nodes of the folder, without output.
+pub(crate) fn nodes_of(path: &Path) -> Result<Vec<Node>, LogError> {
+    let folder = Folder::new(path);
+    let nodes: BTreeSet<_> = folder.names()?.0.iter().map(|name| name.node).collect();
+    let of_node = |node: NodeId| {
+        let files = folder.read(node)?;
+        let recovered = (!is_waiting(&files)).then(|| recover(node, &files, SyncPolicy::Never));
+        let Report { node: id, verdict, messages, .. } = report(path, node, recovered.as_ref());
+        Ok(Node { id, verdict, messages })
+    };
+    nodes.into_iter().map(of_node).collect()
+}
+
 /// Verifies all nodes of the folder and prints a line about each.
 pub(super) fn verify(path: &Path, output: Format) -> Result<(), LogError> {
     let folder = Folder::new(path);

@@ -17,11 +17,11 @@ use crate::exit::Exit;
 use crate::input::{self, Input, may_be_of_coracle};
 use crate::output::calm;
 
-mod folder;
+pub(crate) mod folder;
 mod metadata;
 mod show;
 mod snapshot;
-mod verify;
+pub(crate) mod verify;
 
 /// Read a log file or a snapshot, without a server
 #[derive(Args, Debug)]

@@ -63,7 +63,7 @@ struct Report<'a> {
 /// The verdict on a log, or on a node.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum VerdictName {
+pub(crate) enum VerdictName {
     Clean,
     TornTail,
     Damaged,

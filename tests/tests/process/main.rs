@@ -25,6 +25,8 @@ mod descriptors;
 #[cfg(test)]
 mod disk_failure;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod documents;
 #[cfg(test)]
 mod durability;
