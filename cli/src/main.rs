@@ -54,6 +54,7 @@ mod log;
 mod numbers;
 mod output;
 mod packaging;
+mod private_file;
 mod reply;
 mod request;
 mod restore;

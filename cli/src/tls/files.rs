@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use coracle_tls::{CredentialError, PemFile};
 use thiserror::Error;
 
+use crate::private_file::is_open_to_others;
+
 /// The longest file of certificates or keys, in bytes. Chosen above the bundle of all public
 /// authorities, which has some 250 KB.
 const FILE_BYTES_MAX: u64 = 4 << 20;
-
-/// The permissions that others than the owner may have.
-const OTHERS: u32 = 0o077;
 
 /// Why the files that the flags name cannot be used.
 #[derive(Debug, Error)]
@@ -28,15 +26,16 @@ pub(crate) enum TlsFileError {
 pub(crate) fn read(path: &Path) -> Result<PemFile, TlsFileError> {
     let failed = |cause| TlsFileError::Read { path: path.to_owned(), cause };
     let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    let metadata = file.metadata().map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(PemFile { path: path.to_owned(), bytes, is_readable_by_others: mode & OTHERS != 0 })
+    Ok(PemFile { path: path.to_owned(), bytes, is_readable_by_others: is_open_to_others(&metadata) })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -9,6 +9,8 @@ use coracle_storage::tokens::{TOKEN_FILE_BYTES_MAX, TokenFault, TokenFile, Token
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
+use crate::private_file::is_open_to_others;
+
 /// Why a token file cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum TokenFileProblem {
@@ -37,8 +39,9 @@ pub(crate) fn read(path: &Path) -> Result<TokenFile, TokenFileProblem> {
 
 fn read_open(path: &Path, file: &File) -> Result<TokenFile, TokenFileProblem> {
     let problem = |cause| TokenFileProblem::File { path: path.into(), cause };
-    let mode = file.metadata().map_err(problem)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    let metadata = file.metadata().map_err(problem)?;
+    if is_open_to_others(&metadata) {
+        let mode = metadata.permissions().mode() & 0o777;
         return Err(TokenFileProblem::Open { path: path.into(), mode });
     }
     let mut text = String::new();
