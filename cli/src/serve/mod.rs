@@ -52,6 +52,7 @@ mod reports;
 mod security;
 mod signals;
 mod start_watch;
+mod supervisor;
 mod threads;
 mod way_out;
 
@@ -254,9 +255,7 @@ pub(crate) fn serve_node(options: NodeOptions) -> Result<(), ServeError> {
 
 fn serve_member(options: NodeOptions, diagnostics: &Diagnostics) -> Result<(), ServeError> {
     let serving = &options.serving;
-    for notice in &serving.notices {
-        diagnostics.tell(notice.level(), notice);
-    }
+    serving.notices.iter().for_each(|notice| diagnostics.tell(notice.level(), notice));
     // A node that joins a cluster does not bootstrap one.
     let founding = first_start::founding(serving)?.filter(|_| matches!(options.origin, Origin::Found(_)));
     if let Some(founding) = founding {
@@ -400,6 +399,7 @@ fn ends_in_order(end: &Result<(), ServeError>) -> bool {
 
 /// Starts a watchdog that ends the process if the shutdown takes too long.
 fn end_at_last(diagnostics: &Diagnostics, request_timeout: Duration) {
+    supervisor::notify(&supervisor::State::Stopping);
     let (patience, diagnostics) = (stop_patience(request_timeout), diagnostics.clone());
     // Without this thread, a shutdown takes as long as the disk does.
     drop(thread::Builder::new().name("end at last".into()).spawn(move || {

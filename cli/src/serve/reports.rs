@@ -1,4 +1,5 @@
-//! Reports of a running server: its nodes' events on stderr, and the line `ready ADDR` on stdout.
+//! Reports of a running server: its nodes' events on stderr, the line `ready ADDR` on stdout, and
+//! both to a supervisor.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use coracle_storage::{HostEvent, NodeEvent};
 use super::diagnostics::Diagnostics;
 use super::options::{LogLevel, ReadyWhen};
 use super::outlet::Outlet;
+use super::supervisor::{self, State};
 
 /// Reports events, and `ready` once.
 pub(super) struct Reports<'a> {
@@ -41,14 +43,19 @@ impl<'a> Reports<'a> {
 
     pub(super) fn event(&mut self, event: &HostEvent) {
         self.diagnostics.tell_event(event);
-        if matches!(event.event, NodeEvent::Raft(Event::Ready)) {
-            self.report_ready();
+        match &event.event {
+            NodeEvent::Raft(Event::Ready) => self.report_ready(),
+            NodeEvent::Raft(Event::BecameLeader { .. } | Event::LeaderFound { .. }) => {
+                supervisor::notify(&State::Status(event.to_string()));
+            }
+            _ => {}
         }
     }
 
     /// Prints the line `ready ADDR` on stdout. A closed or stalled stdout does not stop the server.
     fn report_ready(&mut self) {
         let Some(address) = self.address.take() else { return };
+        supervisor::notify(&State::Ready);
         if let Ok(stdout) = Outlet::start(io::stdout(), |_| String::new()) {
             stdout.push(format!("ready {address}\n"));
         }

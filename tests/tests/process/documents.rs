@@ -11,17 +11,19 @@ use std::process::{Command, Output};
 
 use coracle_tests::live::{Guide, Nodes, Runtime, Setup, Step, program, until};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "docs/command-line.md",
     "docs/files.md",
+    "docs/operations.md",
     "docs/performance.md",
     "docs/protocol.md",
     "docs/recipes.md",
     "docs/three-machines.md",
 ];
 /// Documents whose blocks all run, in order, on a server that serves.
-const SHOWN: [&str; 4] = ["README.md", "docs/command-line.md", "docs/files.md", "docs/recipes.md"];
+const SHOWN: [&str; 5] =
+    ["README.md", "docs/command-line.md", "docs/files.md", "docs/operations.md", "docs/recipes.md"];
 /// Beginnings of commands that start a program or wait for the user's input, and ask no cluster by
 /// themselves.
 const STARTS: [&str; 5] = ["cargo ", "coracle node ", "coracle bench", "coracle client", "nc "];

@@ -71,6 +71,8 @@ mod snapshots;
 #[cfg(test)]
 mod strangers;
 #[cfg(test)]
+mod supervised;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod tls;
