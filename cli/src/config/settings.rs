@@ -24,7 +24,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// What a file must have.
+    /// The type that a file must use, for messages.
     pub(super) fn expected(self) -> &'static str {
         match self {
             Self::Switch => "true or false",
@@ -55,7 +55,7 @@ pub(super) struct Setting {
     pub(super) kind: Kind,
     /// The value that clap uses if there is none.
     pub(super) default: Option<String>,
-    /// What the help says about the default, if it is no fixed value.
+    /// The default in the words of the help, if it is no fixed value.
     pub(super) default_in_words: Option<String>,
 }
 
