@@ -11,7 +11,11 @@ use std::process::{Command, Output};
 use coracle_tests::both_runtimes;
 use coracle_tests::live::{Nodes, Runtime, Setup, TIMEOUT, program, signal, until};
 
-both_runtimes!(a_supervisor_is_notified, a_node_without_a_leader_is_not_ready_for_its_supervisor);
+both_runtimes!(
+    a_supervisor_is_notified,
+    a_node_without_a_leader_is_not_ready_for_its_supervisor,
+    a_node_of_the_manifest_becomes_ready,
+);
 
 /// A command prefix that sets the variable for the socket.
 fn notifying(socket: &str) -> Vec<OsString> {
@@ -112,6 +116,9 @@ fn the_settings_of_the_unit_start_a_node() {
     assert!(shown.status.success() && text.contains("id = 1 "), "{shown:?}");
 }
 
+/// Variables of client commands, and one that a comment names.
+const OF_CLIENTS: [&str; 2] = ["CORACLE_INSECURE", "CORACLE_TOKEN_FROM"];
+
 /// The names of the program's flags and variables that a text uses.
 fn variables(text: &str) -> Vec<&str> {
     let is_part = |symbol: char| symbol.is_ascii_uppercase() || symbol == '_';
@@ -130,7 +137,7 @@ fn the_image_and_the_manifest_use_settings_that_exist() {
         let text = fs::read_to_string(contrib(name)).unwrap();
         let used = variables(&text);
         assert!(!used.is_empty());
-        for variable in used.iter().filter(|variable| **variable != "CORACLE_INSECURE") {
+        for variable in used.iter().filter(|variable| !OF_CLIENTS.contains(variable)) {
             assert!(known.iter().any(|known| known == variable), "{name}: {variable}");
         }
     }
@@ -154,6 +161,38 @@ fn names(json: &str) -> Vec<String> {
         format!("CORACLE_{}", line["name"].as_str().unwrap().to_uppercase().replace('-', "_"))
     };
     json.lines().map(name).collect()
+}
+
+/// The commands in the manifest's comment make the files that its server and probes read.
+fn a_node_of_the_manifest_becomes_ready(runtime: Runtime) {
+    let manifest = fs::read_to_string(contrib("kubernetes.yaml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let script = manifest.lines().filter_map(|line| line.strip_prefix("#   "));
+    let script: Vec<_> = script.filter(|line| !line.starts_with("kubectl")).collect();
+    assert_eq!(script.len(), 4, "{script:?}");
+    let coracle = format!("coracle() {{ {} \"$@\"; }}\nset -e\n", program().display());
+    let mut shell = Command::new("bash");
+    let script = coracle + &script.join("\n");
+    let made = shell.args(["-c", &script]).current_dir(folder.path()).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let here = |text: &str| text.replace("/certs/", &format!("{}/certs/", folder.path().display()));
+    let flags = manifest.lines().filter_map(|line| line.trim().strip_prefix("- --"));
+    let flags =
+        flags.map(|flag| here(&format!("--{}", flag.replace("$(CORACLE_ID)", "0").replace('=', " "))));
+    let flags = flags.collect::<Vec<_>>().join(" ");
+    let nodes = Nodes::new(&[runtime]);
+    let peers = format!("--peers 0={} {flags}", nodes.peer_address(1));
+    let server = Setup::node(runtime, 0, &folder.path().join("data")).with(&peers).start();
+    let variables = ["CORACLE_TLS_CA", "CORACLE_TOKEN_FROM"].map(|name| {
+        let (_, rest) = manifest.split_once(&format!("name: {name}, value: ")).unwrap();
+        (name, here(rest.split('}').next().unwrap()))
+    });
+    until("it is ready", || {
+        let mut probe = Command::new(program());
+        let address = server.address().to_string();
+        probe.args(["health", "--ready", "--connect", &address]).envs(variables.clone());
+        probe.output().unwrap().status.success()
+    });
 }
 
 /// Builds the image from the program, where the machine has buildah. An image is a matter of its
